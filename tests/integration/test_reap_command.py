@@ -18,7 +18,7 @@ from gooseherd.cli import app
 from gooseherd.domain import formats
 from gooseherd.domain.artifact import Kind, Manifest, Part
 from gooseherd.domain.attempt import AttemptId, Event, EventKind
-from gooseherd.domain.failures import Reason
+from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission, WorkerId
 from gooseherd.domain.keys import MANIFEST, Recipe, cache_key, workflow_key
 from gooseherd.domain.ports.fleet import WorkerHandle
@@ -135,6 +135,24 @@ def test_it_says_first_and_then_ends_what_nobody_owns(reap: Callable[..., Any], 
     assert after["j1"].attempts[-1].reason is not None
     assert after["j4"].reason == "queue_expired"
     assert after["j3"] == before["j3"]
+
+
+def test_a_job_that_is_old_and_waits_anew_is_not_said_to_have_waited_too_long(
+    reap: Callable[..., Any], tmp_path: Path
+) -> None:
+    async def prepare(jobs: SqlJobs, database: Any) -> None:
+        job = await left_behind(jobs, 1, LONG)
+        await jobs.requeue(job.job_id, job.fence, Failure(Reason.WORKER_LOST, "gone"), timedelta(0))
+        long_ago = (await jobs.now()).replace(year=2020)
+        old = jobs_table.update().values(created_at=long_ago)
+        await database.write("age", lambda tx: tx.connection.execute(old).close())
+
+    with_jobs(tmp_path, prepare)
+    for options in (["--dry-run"], []):
+        done = reap("--json", *options)
+        assert (done.exit_code, json.loads(done.stdout)["actions"]) == (0, [])
+    job = with_jobs(tmp_path, lambda jobs, _: jobs.get(JobId("j1")))
+    assert job.status is Status.PENDING
 
 
 def test_a_sessions_worker_is_left_to_its_session(

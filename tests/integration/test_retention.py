@@ -31,6 +31,7 @@ from gooseherd.domain.keys import (
     workflow_key,
 )
 from gooseherd.domain.ports.batches import BatchLimits
+from gooseherd.domain.ports.store import StoreRefused
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.retention import GUARD, RemovalCause, RemoveArtifact, RemoveResults, RetentionPolicy
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
@@ -559,13 +560,14 @@ async def test_a_read_is_noted_once_in_half_a_day_whoever_remembers_the_manifest
     assert set(await place.access.below("p1/")) == {prefix}
 
 
-async def test_what_could_not_be_noted_is_noted_later(place):
+@pytest.mark.parametrize("error", [StoreUnavailable("touch"), StoreRefused("DATABASE_URL", "no password")])
+async def test_what_could_not_be_noted_is_noted_later(place, error):
     notes = ReadNotes(place.access, tick_seconds=60)
     notes.note("p1/a/")
     touch = place.access.touch
 
     async def away(*_: Any) -> None:
-        raise StoreUnavailable("touch")
+        raise error
 
     place.access.touch = away
     report = await notes.loop.run_once()

@@ -30,7 +30,7 @@ from gooseherd.domain.errors import LaunchFailed, LimitReached, NotFound, StoreU
 from gooseherd.domain.failures import Reason
 from gooseherd.domain.job import Job, JobId, Owner, Requester, WorkerId
 from gooseherd.domain.keys import MANIFEST, Recipe, cache_key
-from gooseherd.domain.ports.store import JobQuery
+from gooseherd.domain.ports.store import JobQuery, StoreRefused
 from gooseherd.domain.reservation import EndReason, ReservationId, ReservationState, ReservedSize
 from gooseherd.domain.session import NoteIdle
 from gooseherd.domain.source import SourceFile
@@ -608,6 +608,26 @@ async def test_after_a_deployment_was_taken_back_a_sessions_jobs_run_on_the_buil
     assert (done.status, done.session_id) == (Status.COMPLETED, session)
     assert (now.build, now.launches, now.lost) == ("b1", 2, 0)
     assert (len(stays.started), leaves.started) == (1, [])
+
+
+async def test_a_store_that_refuses_as_a_sessions_worker_comes_costs_it_no_launch(make) -> None:
+    process = make()
+    get, refusals = process.reservations.get, 2
+
+    async def sometimes(reservation_id: ReservationId) -> Any:
+        nonlocal refusals
+        if refusals and process.machine:
+            refusals -= 1
+            raise StoreRefused("DATABASE_URL", "the server refuses the password")
+        return await get(reservation_id)
+
+    process.reservations.get = sometimes
+    session, _ = await process.sessions.open(WantedSession(ANNE, ReservedSize.SMALL, 60.0, 3600.0))
+    async with asyncio.timeout(60):
+        while process.sessions._reserved._launching:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert refusals == 0
+    assert (await process.sessions.session(session.reservation_id)).state is ReservationState.READY
 
 
 async def test_the_record_of_a_job_keeps_what_it_was_dispatched_with(make) -> None:

@@ -21,10 +21,10 @@ from gooseherd.domain.errors import (
     InvalidCredential,
     KeyRequired,
     ScopeRequired,
-    StoreUnavailable,
     TokenOnlyReads,
 )
 from gooseherd.domain.job import Requester
+from gooseherd.domain.ports.store import STORE_AWAY
 from gooseherd.domain.source import Dcc, LocalId
 from gooseherd.domain.visibility import PUBLIC_ONLY
 
@@ -226,7 +226,7 @@ class Callers:
             self._noted.popitem(last=False)
         try:
             await keys.note_use(key_id, _USE_NOTED)
-        except StoreUnavailable as error:
+        except STORE_AWAY as error:
             _log.info("the use of a key was not noted", extra={"key_id": key_id, "error": str(error)})
 
 

@@ -34,10 +34,10 @@ from gooseherd.api.server.exchange import JOINED_BYTES
 from gooseherd.api.server.scope import ESSENTIAL_KEY, REFUSAL_KEY, Repeat, Respond
 from gooseherd.domain.artifact import Manifest, Part
 from gooseherd.domain.byterange import ByteRange
-from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.job import Requester
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import LocalObjects
+from gooseherd.domain.ports.store import STORE_AWAY
 from gooseherd.domain.source import AccessLevel, Dcc, LocalId, SourceFile
 
 _log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ class PublishedParts:
         """The same, once the entry was read: what nginx keeps begins with what is stored now."""
         found = self._found.get(_address(scope))
         if found is not None:
-            with suppress(StoreUnavailable):  # the client's own request is answered why
+            with suppress(*STORE_AWAY):  # the client's own request is answered why
                 await self._catalog.read_just_now(found.ids)
         return self.looked_up(scope) or (NOT_KEPT, NO_FILE + EMPTY)
 

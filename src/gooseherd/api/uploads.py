@@ -17,10 +17,11 @@ from gooseherd.api.server.refusals import BodyTooLarge
 from gooseherd.blocking import in_thread
 from gooseherd.control.loop import Loop
 from gooseherd.control.wakeups import Wakeup
-from gooseherd.domain.errors import GooseherdError, InvalidInput, LimitReached, NotFound, StoreUnavailable
+from gooseherd.domain.errors import GooseherdError, InvalidInput, LimitReached, NotFound
 from gooseherd.domain.formats import resolve
 from gooseherd.domain.job import Requester
 from gooseherd.domain.local_ids import id_for
+from gooseherd.domain.ports.store import STORE_AWAY
 from gooseherd.domain.source import LocalId, Sidecar, SourceFile
 from gooseherd.domain.upload import (
     FileUpload,
@@ -196,7 +197,7 @@ class Uploads:
                 for url in urls:
                     if await in_thread(self._folder.remove, url):
                         _log.info("an uploaded file was removed", extra={"file": entry.name})
-        except (OSError, StoreUnavailable):
+        except (OSError, *STORE_AWAY):
             _log.warning("an uploaded file was not removed", extra={"file": entry.name}, exc_info=True)
 
     # -- writing -----------------------------------------------------------------------------
@@ -358,7 +359,7 @@ class Uploads:
             if here and found.file is None:
                 try:
                     upload = await self._finish(found, _Progress(offset))
-                except StoreUnavailable:
+                except STORE_AWAY:
                     raise
                 except GooseherdError as error:
                     # That one may expire; the others go on.

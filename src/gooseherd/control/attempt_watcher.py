@@ -22,7 +22,6 @@ from gooseherd.domain.errors import (
     LeaseLost,
     Misconfigured,
     NotFound,
-    StoreUnavailable,
     UpstreamUnavailable,
     WorkerBusy,
     WorkerLost,
@@ -32,6 +31,7 @@ from gooseherd.domain.job import Job, JobId, Progress
 from gooseherd.domain.keys import CacheKey
 from gooseherd.domain.ports.cache import StorageRefused
 from gooseherd.domain.ports.fleet import Fleet, WorkerHandle
+from gooseherd.domain.ports.store import STORE_AWAY
 from gooseherd.domain.ports.worker import WorkerLink, Workers
 
 _log = logging.getLogger(__name__)
@@ -328,7 +328,7 @@ class _EventReader:
             # Only now: whoever adopts the job goes on after the newest position that is written down.
             self._unwritten = False
             await self._jobs.record_progress(job.job_id, job.fence, self._progress)
-        except StoreUnavailable:
+        except STORE_AWAY:
             # Away for a moment, it must not stop the attempt. Some of it may have taken effect.
             self._unwritten = True
         except LeaseLost:

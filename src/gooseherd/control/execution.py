@@ -11,8 +11,9 @@ from gooseherd.control.attempt_watcher import AttemptWatcher
 from gooseherd.control.job_ends import JobEnds
 from gooseherd.control.lease_holder import LeaseHolder
 from gooseherd.control.worker_assignment import NoWorker, WorkerAssignment
-from gooseherd.domain.errors import LeaseLost, StoreUnavailable
+from gooseherd.domain.errors import LeaseLost
 from gooseherd.domain.job import WorkerId
+from gooseherd.domain.ports.store import STORE_AWAY
 from gooseherd.telemetry import JOB_WAIT
 
 _log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Execution:
                 trace.end(outcome)
         except LeaseLost:
             _log.warning("lease lost, leaving the job to its new owner", extra=extra)
-        except StoreUnavailable as error:
+        except STORE_AWAY as error:
             _log.error(
                 "store unavailable for longer than the lease, leaving the job",
                 extra={**extra, "error": str(error)},

@@ -18,12 +18,12 @@ from gooseherd.control.wakeups import Wakeups
 from gooseherd.control.worker_assignment import SHORTAGES, worker_need
 from gooseherd.domain.artifact import Manifest
 from gooseherd.domain.attempt import AttemptId
-from gooseherd.domain.errors import StillWanted, StoreUnavailable
+from gooseherd.domain.errors import StillWanted
 from gooseherd.domain.failures import Failure, Reason, next_try
 from gooseherd.domain.job import AttemptEnd, Job, WorkerId
 from gooseherd.domain.ports.cache import CacheBackend
 from gooseherd.domain.ports.fleet import Fleet, Shortage
-from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.ports.store import STORE_AWAY, JobStore
 from gooseherd.domain.session import next_try as next_try_in_session
 from gooseherd.domain.states import Status
 from gooseherd.telemetry import ATTEMPTS_ENDED, JOB_RUN, JOBS_ENDED
@@ -151,7 +151,7 @@ class JobEnds:
         ATTEMPTS_ENDED.labels(Reason.PUBLISHED).inc()
         JOBS_ENDED.labels(Status.COMPLETED, Reason.PUBLISHED).inc()
         extra = {"job_id": job.job_id, "attempt": job.attempt}
-        with suppress(StoreUnavailable):  # The job is over; how long it took is for statistics.
+        with suppress(*STORE_AWAY):  # The job is over; how long it took is for statistics.
             seconds = (await self._jobs.now() - job.created_at).total_seconds()
             JOB_RUN.labels(job.source.file_format.name).observe(seconds)
             extra["seconds"] = seconds

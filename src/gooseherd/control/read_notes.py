@@ -9,8 +9,8 @@ from typing import Final
 
 from gooseherd.control.loop import Loop
 from gooseherd.control.wakeups import Wakeup
-from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.ports.access import AccessTimes
+from gooseherd.domain.ports.store import STORE_AWAY
 from gooseherd.domain.retention import READ_NOTED_EVERY, READ_REMEMBERED
 
 _REMEMBERED: Final = 100_000
@@ -61,6 +61,6 @@ class ReadNotes:
         self._due.difference_update(due)
         try:
             await self._access.touch(due, READ_NOTED_EVERY)
-        except StoreUnavailable:
+        except STORE_AWAY:
             self._due.update(due)
             raise

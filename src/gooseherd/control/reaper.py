@@ -21,13 +21,15 @@ from gooseherd.control.executions import Executions
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.loop import Loop, PassReport
 from gooseherd.control.wakeups import Wakeups
-from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Fence, Job, JobId
-from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.ports.store import STORE_AWAY, JobQuery, JobStore
 from gooseherd.domain.states import Status
+from gooseherd.domain.waiting import waiting_since
 
 _BATCH = 64
+_PAGE = 500
+"""Pending jobs read at a time by a pass that says what there is to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ class Reaper:
         tick_seconds: float,
     ) -> None:
         self._jobs = jobs
+        self._limits = limits
         self._executions = executions
         self._finalizers = finalizers
         self._wakeups = wakeups
@@ -139,18 +142,26 @@ class Reaper:
     async def run_once(self, *, dry_run: bool = False) -> PassReport[Action]:
         """One pass, whose report has what there was to do and nothing else."""
         try:
-            oldest = (await self._jobs.queue_depth()).oldest
-        except StoreUnavailable:
+            waits = await self._waits_too_long()
+        except STORE_AWAY:
             return PassReport(seen=False)
         report = await self.loop.run_once(dry_run=dry_run)
-        return replace(
-            report,
-            planned=[
-                action
-                for action in report.planned
-                if not isinstance(action, ExpireQueue) or (oldest is not None and oldest < action.before)
-            ],
-        )
+        planned = [action for action in report.planned if waits or not isinstance(action, ExpireQueue)]
+        return replace(report, planned=planned)
+
+    async def _waits_too_long(self) -> bool:
+        """Whether any job does. All that wait are read, if one was submitted so long ago."""
+        before = await self._jobs.now() - self._limits.queue_ttl
+        oldest = (await self._jobs.queue_depth()).oldest
+        if oldest is None or oldest >= before:
+            return False
+        after: str | None = None
+        while True:
+            page = await self._jobs.find(JobQuery(status=Status.PENDING, limit=_PAGE, after=after))
+            if any(waiting_since(job.created_at, job.attempts) < before for job in page.jobs):
+                return True
+            if (after := page.next) is None:
+                return False
 
     async def _observe(self) -> JobsSnapshot:
         return JobsSnapshot(

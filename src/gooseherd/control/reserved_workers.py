@@ -16,7 +16,6 @@ from gooseherd.domain.errors import (
     Misconfigured,
     NoCapacity,
     NotFound,
-    StoreUnavailable,
     Unavailable,
     WorkerLost,
 )
@@ -24,6 +23,7 @@ from gooseherd.domain.formats import BAM
 from gooseherd.domain.job import WorkerId
 from gooseherd.domain.ports.fleet import Fleet, WorkerHandle, WorkerHealth, WorkerNeed, WorkerView
 from gooseherd.domain.ports.reservations import ReservationStore
+from gooseherd.domain.ports.store import STORE_AWAY
 from gooseherd.domain.ports.worker import Workers
 from gooseherd.domain.reservation import (
     KEEP_SECONDS,
@@ -275,7 +275,7 @@ class ReservedWorkers:
         try:
             now = await self._reservations.now()
             return await self._change(current, lambda seen: replace(seen, kept_at=now))
-        except StoreUnavailable:
+        except STORE_AWAY:
             return current
 
     async def _arrived(self, starting: Reservation, worker: WorkerHandle) -> None:
@@ -326,7 +326,7 @@ class ReservedWorkers:
 
     async def _finish_launch(self, starting: Reservation) -> None:
         """There is no worker of this launch: an end that waited for it is over."""
-        with suppress(StoreUnavailable):  # Then a later pass of the loop does it.
+        with suppress(*STORE_AWAY):  # Then a later pass of the loop does it.
             seen = await self._reservations.get(starting.reservation_id)
             if seen is not None and seen.state is ReservationState.ENDING and seen.worker_id is None:
                 ended = await self._reservations.change(seen, seen.to(ReservationState.ENDED))
@@ -357,7 +357,7 @@ class ReservedWorkers:
         for _ in range(_TRIES):
             try:
                 return await write()
-            except StoreUnavailable:
+            except STORE_AWAY:
                 await asyncio.sleep(_PAUSE_SECONDS)
         _log.error("the store was away for too long", extra={"operation": what})
         return None
@@ -372,7 +372,7 @@ class ReservedWorkers:
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     """Although the caller is cancelled, for a few seconds."""
     task = asyncio.create_task(work)
-    with suppress(TimeoutError, StoreUnavailable):
+    with suppress(TimeoutError, *STORE_AWAY):
         async with asyncio.timeout(_LAST_WRITE_SECONDS):
             await asyncio.shield(task)
     task.cancel()

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gooseherd.control.wakeups import Wakeup
-from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.job import Job, Requester, WorkerId
 from gooseherd.domain.ports.reservations import ReservationStore
+from gooseherd.domain.ports.store import STORE_AWAY
 from gooseherd.domain.reservation import Purpose, Reservation, ReservationId, ReservationState
 from gooseherd.domain.session import LIVE, OUTSIDE
 
@@ -83,6 +83,6 @@ class SessionPermits:
         """Whether that is the session's worker, to be left to it; in doubt it is."""
         try:
             session = await self._reservations.get(ReservationId(session_id))
-        except StoreUnavailable:
+        except STORE_AWAY:
             return True
         return session is not None and session.worker_id == worker_id

@@ -11,8 +11,7 @@ from typing import Any, Self
 from gooseherd.control.executions import Executions
 from gooseherd.control.loop import Loop
 from gooseherd.control.wakeups import Wakeups
-from gooseherd.domain.errors import StoreUnavailable
-from gooseherd.domain.ports.store import JobStore
+from gooseherd.domain.ports.store import STORE_AWAY, JobStore
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class Supervisor:
         await self._executions.drain(self._grace_seconds)
         try:
             left = await self._jobs.hand_over(self._executions.owner)
-        except StoreUnavailable as unavailable:
+        except STORE_AWAY as unavailable:
             _log.warning("leases not handed over, they will run out", extra={"error": str(unavailable)})
         else:
             _log.info("engine stopped", extra={"followed": following, "handed_over": left})

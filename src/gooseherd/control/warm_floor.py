@@ -228,8 +228,8 @@ class WarmFloor:
             await self._fleet.release(worker.worker_id, reusable=True, attempt=launch)
 
     async def _replace(self, seen: Reservation, detail: str) -> None:
-        replaced = await self._reserved.launch(seen, build=self._build, deployed_at=self._deployed_at)
+        replaced = await self._reserved.launch(
+            seen, replaces=detail, build=self._build, deployed_at=self._deployed_at
+        )
         if replaced is not None:
             _log.info("worker of the floor replaced", extra={"worker": seen.worker_id, "why": detail})
-            if seen.worker_id is not None:
-                await self._reserved.stop(seen.worker_id, detail)

@@ -25,7 +25,6 @@ from gooseherd.domain.errors import (
     Misconfigured,
     NoCapacity,
     NotFound,
-    StoreUnavailable,
     WorkerLost,
 )
 from gooseherd.domain.failures import Reason
@@ -38,6 +37,7 @@ from gooseherd.domain.ports.fleet import (
     WorkerNeed,
     WorkerView,
 )
+from gooseherd.domain.ports.store import STORE_AWAY
 from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.fleet.acquisitions import AcquiringFleet
 from gooseherd.fleet.discovery import EcsDiscovery
@@ -320,7 +320,7 @@ class EcsFleet(AcquiringFleet):
     async def _floor_worker(self) -> WorkerId | None:
         try:
             return await self._floor.take()
-        except StoreUnavailable as error:
+        except STORE_AWAY as error:
             log.warning("the warm floor cannot be used", extra={"error": str(error)})
             return None
 

@@ -34,9 +34,9 @@ from gooseherd.control.submission import SubmissionLimits, Submissions
 from gooseherd.control.supervisor import Supervisor
 from gooseherd.control.usage import UsageRecorder
 from gooseherd.control.wakeups import Wakeups
-from gooseherd.domain.errors import StoreUnavailable
 from gooseherd.domain.job import JobId, Owner
 from gooseherd.domain.ports.fleet import Fleet
+from gooseherd.domain.ports.store import STORE_AWAY
 from gooseherd.settings import Settings
 from gooseherd.statedir import StateDir
 from gooseherd.wiring.artifacts import make_delivery, make_registry, open_cache
@@ -273,5 +273,5 @@ def _half_of_connections(settings: Settings) -> int:
 
 
 async def _flush(noted: ReadNotes | UsageRecorder) -> None:
-    with suppress(StoreUnavailable):  # Neither is worth to hold up the end of the process.
+    with suppress(*STORE_AWAY):  # Neither is worth to hold up the end of the process.
         await noted.flush()

@@ -79,11 +79,11 @@ async def process(site, store):
     made: list[Process] = []
     workers = SpokenTo()
 
-    def make(floor: int = 2, build: str = "b1", **options: Any) -> Process:
+    def make(floor: int = 2, build: str = "b1", max_workers: int = 6, **options: Any) -> Process:
         reservations = SqlReservations(store)
         wakeup = Wakeup()
         floor_workers = FloorWorkers(reservations, build, wakeup)
-        fleet = site.fleet(max_workers=6, floor=floor_workers, build=build, **options)
+        fleet = site.fleet(max_workers=max_workers, floor=floor_workers, build=build, **options)
         warm_floor = WarmFloor(
             reservations=reservations,
             fleet=fleet,
@@ -92,7 +92,7 @@ async def process(site, store):
             wakeup=wakeup,
             work=Wakeup(),
             floor=floor,
-            max_workers=6,
+            max_workers=max_workers,
             build=build,
             tick_seconds=60,
         )
@@ -212,6 +212,22 @@ async def test_a_deployment_of_a_new_build_drains_the_floor_of_the_old_one(site,
     await old.floor.loop.run_once()
     assert not old.floor_workers.ready()
     assert len(await live(new)) == 2
+
+
+async def test_in_a_full_fleet_a_deployment_replaces_the_floor_when_there_is_room(site, process) -> None:
+    """The new worker was launched before the old one was stopped, so the launch failed."""
+    old = process(floor=1, build="b1", max_workers=1)
+    await old.passes(ready(old, 1))
+    [before] = site.live()
+    await asyncio.sleep(0.01)
+    new = process(floor=1, build="b2", max_workers=1)
+
+    async def replaced() -> bool:
+        return [(one.build, one.state) for one in await live(new)] == [("b2", ReservationState.READY)]
+
+    await new.passes(replaced)
+    assert await ended(new) == []
+    assert before["id"] not in {task["id"] for task in site.live()}
 
 
 async def test_a_smaller_floor_lets_the_surplus_go(site, process) -> None:

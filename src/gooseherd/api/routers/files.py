@@ -30,13 +30,12 @@ from gooseherd.domain.errors import (
     NotCancellable,
     NotFound,
     OutboundRefused,
-    StoreUnavailable,
 )
 from gooseherd.domain.foreign_json import read_json
 from gooseherd.domain.formats import NAMES, resolve
 from gooseherd.domain.job import JobId
 from gooseherd.domain.ports.source import Sources
-from gooseherd.domain.ports.store import FileQuery
+from gooseherd.domain.ports.store import STORE_AWAY, FileQuery
 from gooseherd.domain.source import MOST_BYTES, AccessLevel, SidecarKind, SourceFile, parse_dcc
 
 _log = logging.getLogger(__name__)
@@ -272,14 +271,14 @@ async def _end_work_on(
         job = await submissions.active_job(removed) if submissions is not None else None
         if job is None or submissions is None or others:
             return job.job_id if job else None, False, others
-    except StoreUnavailable:
+    except STORE_AWAY:
         _log.warning("the job of a removed file may go on", extra={"file": removed.name}, exc_info=True)
         return None, False, ()
     try:
         await submissions.withdraw(job.job_id, None)
     except (NotFound, NotCancellable):
         return job.job_id, False, others  # it ends by itself, in moments
-    except StoreUnavailable:
+    except STORE_AWAY:
         _log.warning("the job of a removed file may go on", extra={"job_id": job.job_id}, exc_info=True)
         return job.job_id, False, others
     return job.job_id, True, others

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from gooseherd.domain.artifact import Part
-from gooseherd.domain.errors import Misconfigured
+from gooseherd.domain.errors import Misconfigured, StoreUnavailable
 from gooseherd.domain.failures import Failure
 from gooseherd.domain.formats import Format
 from gooseherd.domain.job import (
@@ -35,6 +35,10 @@ from gooseherd.domain.worker_size import WorkerResources
 
 class StoreRefused(Misconfigured):
     """The store refuses this password or user: once the right is given back, the same call works."""
+
+
+STORE_AWAY: Final = (StoreUnavailable, StoreRefused)
+"""Whoever can wait for the store, or do without, does so in either case."""
 
 
 @dataclass(frozen=True, slots=True)
