@@ -221,7 +221,7 @@ def open_ready(make) -> Callable[..., Awaitable[tuple[Process, ReservationId]]]:
 async def left_session(make) -> ReservationId:
     """Its worker is of the build b1, all of whose processes have left."""
     old = make(build="b1")
-    session = await old.open()
+    session: ReservationId = await old.open()
     async with old.engine():
         await old.until(session, ReservationState.READY)
     await asyncio.sleep(0.01)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from tests.doubles import FleetDouble
 
+from gooseherd.api.models.waiting import WaitingView
 from gooseherd.control.launch_breaker import LaunchBreaker
-from gooseherd.control.queue_statistics import QueueStatistics
+from gooseherd.control.queue_statistics import QueuePlace, QueueStatistics
 from gooseherd.control.start_forecast import StartForecast
 from gooseherd.domain import formats
+from gooseherd.domain.failures import Failure, Reason
 from gooseherd.domain.job import Job, JobId, Owner, Requester, Submission, WorkerId
 from gooseherd.domain.keys import Recipe, WorkflowKey
-from gooseherd.domain.launching import Placement, Placements
+from gooseherd.domain.launching import Placements
 from gooseherd.domain.ports.fleet import Capacity, LiveWorker, WorkerNeed
 from gooseherd.domain.queueing import Priority
 from gooseherd.domain.source import Dcc, LocalId, SourceFile
+from gooseherd.domain.states import Status
 from gooseherd.domain.worker_size import WorkerSize
 from gooseherd.store.sql.jobs import SqlJobs
 from gooseherd.store.sql.sqlite import open_sqlite
@@ -28,7 +31,6 @@ pytestmark = pytest.mark.integration
 
 SIZE = WorkerSize(1024, 2048, 21)
 LAUNCH_SECONDS = 60.0
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BUSY = LiveWorker(WorkerId("busy"), SIZE, ready=True, ready_seconds=1.0)
 IDLE = LiveWorker(WorkerId("idle"), SIZE, ready=True, ready_seconds=1.0, idle_seconds=1.0)
 
@@ -73,10 +75,14 @@ class Town:
         assert leased is not None
         await self.jobs.assign_worker(leased.job_id, leased.fence, worker_id)
 
-    async def wait(self, job: Job) -> float | None:
-        """In seconds, as who asks is told."""
+    async def place(self, job: Job) -> QueuePlace | None:
+        """As who asks is told."""
         forecast = StartForecast(self.fleet, self.breaker, lambda: 0)
-        place = await QueueStatistics(self.jobs, forecast=forecast).place(job)
+        return await QueueStatistics(self.jobs, forecast=forecast).place(job)
+
+    async def wait(self, job: Job) -> float | None:
+        """In seconds."""
+        place = await self.place(job)
         assert place is not None
         return place.wait_seconds
 
@@ -97,11 +103,68 @@ async def test_a_batch_that_waits_for_the_one_worker_that_lives_is_told_when_tha
 async def test_who_does_not_wait_for_that_long_is_told_that_a_worker_is_launched_now(town: Town) -> None:
     await town.keep_busy(BUSY.worker_id, seconds=600)
     town.fleet.now = Capacity(LAUNCH_SECONDS, [BUSY])
-    assert await town.wait(await town.submit("i", Priority.INTERACTIVE)) == 0
+    assert await town.wait(await town.submit("i", Priority.INTERACTIVE)) == LAUNCH_SECONDS
 
 
-async def test_a_batch_without_any_worker_is_told_that_one_is_launched_now(town: Town) -> None:
-    assert await town.wait(await town.submit("b")) == 0
+async def test_a_batch_without_any_worker_is_told_how_long_launches_take(town: Town) -> None:
+    assert await town.wait(await town.submit("b")) == LAUNCH_SECONDS
+
+
+async def test_who_has_left_the_queue_is_told_how_much_longer_launches_take(town: Town) -> None:
+    """Nothing was said of it, although it is most of what there is to wait for."""
+    town.fleet.now = Capacity(LAUNCH_SECONDS)
+    leased = await town.jobs.lease(await town.submit("b"), Owner("one"), timedelta(hours=1))
+    assert leased is not None
+    place = await town.place(leased)
+    assert place is not None
+    assert place.position is None
+    assert LAUNCH_SECONDS - 30 < (place.wait_seconds or 0) <= LAUNCH_SECONDS
+    view = WaitingView.of(leased, await town.jobs.now(), place=place)
+    assert view is not None
+    assert (view.reason, view.wait_seconds) == ("launching", place.wait_seconds)
+    assert view.detail == f"a worker is being started, about {round(place.wait_seconds or 0)} s"
+    await town.jobs.assign_worker(leased.job_id, leased.fence, WorkerId("w"))
+    assigned = await town.jobs.get(leased.job_id)
+    assert assigned is not None
+    assert await town.place(assigned) is None
+
+
+async def test_who_is_leased_while_that_is_asked_does_not_wait_for_itself(town: Town) -> None:
+    town.fleet.now = Capacity(LAUNCH_SECONDS, [LiveWorker(WorkerId("f"), SIZE, ready=True, of_floor=True)])
+    job = await town.submit("i", Priority.INTERACTIVE)
+    assert await town.jobs.lease(job, Owner("one"), timedelta(hours=1)) is not None
+    assert await town.wait(job) == 0
+
+
+async def test_who_comes_first_in_a_full_fleet_is_told_when_a_worker_is_free(town: Town) -> None:
+    """Whatever the launch would have cost, there is none."""
+    await town.keep_busy(BUSY.worker_id, seconds=600)
+    town.fleet.now, town.fleet.max_workers = Capacity(LAUNCH_SECONDS, [BUSY]), 0
+    assert 599 < (await town.wait(await town.submit("i", Priority.INTERACTIVE)) or 0) < 601
+
+
+async def test_who_waits_is_told_by_the_work_of_those_before_and_not_by_how_seldom_others_came(
+    town: Town,
+) -> None:
+    """Three files in ten minutes, then a hundred: the last was told five hours."""
+    for number in range(3):
+        leased = await town.jobs.lease(await town.submit(f"o{number}"), Owner("one"), timedelta(hours=1))
+        assert leased is not None
+        await town.jobs.release_workflow(
+            leased.job_id, leased.fence, Status.FAILED, Failure(Reason.SOURCE_INVALID, "")
+        )
+    town.fleet.now = Capacity(LAUNCH_SECONDS, [IDLE])
+    jobs = [await town.submit(f"b{number:03}", seconds=2) for number in range(100)]
+    told = [await town.wait(job) or 0 for job in jobs]
+    assert told == sorted(told)
+    assert 200 < told[-1] < 280
+
+
+async def test_large_files_before_a_small_one_are_not_taken_to_be_like_it(town: Town) -> None:
+    town.fleet.now = Capacity(LAUNCH_SECONDS, [IDLE])
+    for number in range(3):
+        await town.submit(f"a{number}", seconds=100)
+    assert 300 <= (await town.wait(await town.submit("b", seconds=1)) or 0) < 310
 
 
 async def test_a_batch_gets_an_idle_worker_now(town: Town) -> None:
@@ -128,6 +191,12 @@ async def test_where_launches_cost_nothing_a_free_slot_is_enough(town: Town) -> 
     assert await town.wait(await town.submit("b")) == 0
 
 
+async def test_where_launches_cost_nothing_who_has_no_slot_waits_for_a_worker(town: Town) -> None:
+    town.fleet.now, town.fleet.max_workers = Capacity(), 1
+    await town.submit("a", seconds=50)
+    assert 50 <= (await town.wait(await town.submit("b")) or 0) < 51
+
+
 async def test_while_workers_cannot_be_launched_nobody_is_told_to_start_now(town: Town) -> None:
     job = await town.submit("i", Priority.INTERACTIVE)
     for _ in range(3):
@@ -135,31 +204,21 @@ async def test_while_workers_cannot_be_launched_nobody_is_told_to_start_now(town
     assert await town.wait(job) is None  # Nothing is at work that could tell.
 
 
-async def test_far_back_in_the_queue_the_pace_of_the_queue_tells_when(
+async def test_of_a_long_queue_its_front_is_placed_and_the_others_are_taken_to_be_like_that(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To place all that wait before it would hold up the event loop at each poll."""
+    """To place all that wait before it would hold up the event loop."""
+    monkeypatch.setattr("gooseherd.control.start_forecast.MOST_PLACED", 10)
+    monkeypatch.setattr("gooseherd.control.queue_statistics.MOST_PLACED", 10)
+    town.fleet.now = Capacity(LAUNCH_SECONDS, [IDLE])
+    jobs = [await town.submit(f"b{number:03}", seconds=9.6) for number in range(25)]
     placed: list[Job] = []
-    place = Placements.place
+    place = Placements.seconds_until_begun
 
-    def counting(self: Placements, job: Job, size: WorkerSize) -> Placement:
+    def counting(self: Placements, job: Job, size: WorkerSize, *, may_launch: bool) -> float | None:
         placed.append(job)
-        return place(self, job, size)
+        return place(self, job, size, may_launch=may_launch)
 
-    monkeypatch.setattr(Placements, "place", counting)
-    town.fleet.now = Capacity(LAUNCH_SECONDS)
-    job = await town.submit("b")
-    forecast = StartForecast(town.fleet, town.breaker, lambda: 0)
-    assert forecast.seconds_to_wait(job, 100, [], NOW) is not None
-    assert len(placed) == 100
-    assert forecast.seconds_to_wait(job, 101, [], NOW) is None
-    assert len(placed) == 100
-
-
-async def test_who_has_a_slot_far_back_in_the_queue_is_told_nothing_when_no_job_has_started_yet(
-    town: Town,
-) -> None:
-    town.fleet.max_workers = 1000
-    jobs = [await town.submit(f"b{number:03}", Priority.BATCH, seconds=60) for number in range(102)]
-    assert await town.wait(jobs[100]) is not None
-    assert await town.wait(jobs[101]) is None
+    monkeypatch.setattr(Placements, "seconds_until_begun", counting)
+    assert [await town.wait(jobs[number]) for number in (0, 9, 10, 24)] == [0, 90, 100, 240]
+    assert len(placed) == 4 * 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,7 +12,7 @@ from gooseherd import telemetry
 from gooseherd.control.finalizers import Finalizers
 from gooseherd.control.session_permits import SessionPermits, runs_outside
 from gooseherd.control.shared_read import SharedRead
-from gooseherd.control.start_forecast import StartForecast
+from gooseherd.control.start_forecast import MOST_PLACED, Schedule, StartForecast
 from gooseherd.control.task_groups import all_or_first_error
 from gooseherd.domain.job import Job, JobId, Requester
 from gooseherd.domain.ports.store import JobStore
@@ -32,13 +32,14 @@ _FRESH_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class QueuePlace:
-    """Where a pending job stands."""
+    """Where a job stands that has no worker yet."""
 
-    position: int
-    """Due jobs that go before it, without those whose requester has as many running as allowed."""
+    position: int | None
+    """Due jobs that go before it, without those whose requester has as many running as allowed; None: it has
+    left the queue, and a worker is launched for it."""
     wait_seconds: float | None
-    """Until it is its turn: until the worker is free that it waits for, else by how fast jobs were started
-    lately; 0: it would be started now; None: not to be told."""
+    """Until its attempt begins: by the work of those before it and at work, and the launch of a worker, where
+    workers are known, else by how fast jobs were started lately; 0: now; None: not to be told."""
     at_limit: bool
     """Its own requester has as many running as allowed: one of them must end first."""
 
@@ -98,6 +99,16 @@ class JobAges:
 
 
 @dataclass(frozen=True, slots=True)
+class _Queue:
+    """The front of the queue: jobs that may start now, and when they will, if that can be told."""
+
+    now: datetime
+    due: Sequence[Job]
+    at_work: Sequence[Job]
+    schedule: Schedule | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Pace:
     """How fast jobs were started lately. To read it takes the same however many wait."""
 
@@ -126,44 +137,65 @@ class QueueStatistics:
         self._permits = permits
         self._snapshot = SharedRead(self._read, fresh_seconds)
         self._pace = SharedRead(self._read_pace, fresh_seconds)
+        self._queue = SharedRead(self._read_queue, fresh_seconds)
         self._at_work = SharedRead(self._read_at_work, fresh_seconds)
 
     async def place(self, job: Job) -> QueuePlace | None:
-        """Where a pending job stands now; None: it is not in the queue. Raises StoreUnavailable."""
+        """Where it stands now; None: it has a worker, or is to have one at once. Raises StoreUnavailable."""
         if job.status is not Status.PENDING:
-            return None
-        async with all_or_first_error() as reads:
-            # Not the snapshot: who polls for a job does not count the queue.
-            reading = reads.create_task(self._jobs.running_by_requester())
-            reading_pace = reads.create_task(self._pace.get())
-        running, pace = reading.result(), reading_pace.result()
+            return await self._launching(job)
+        # Not the snapshot: who polls for a job does not count the queue.
+        running = await self._jobs.running_by_requester()
         seats = await self._permits.seats() if self._permits is not None else {}
         if job.queued_for in seats and not runs_outside(job):
             before = await self._jobs.due_for(job.queued_for, _OWN_LOOK)
             position = sum((other.rank, other.job_id) < (job.rank, job.job_id) for other in before)
             return QueuePlace(position, None, at_limit=False)
-        limited = set(seats) | {
-            requester
-            for requester, count in running.items()
-            if self._running_limit is not None and count >= self._running_limit
-        }
+        limited = self._passed_over(running, seats)
         if job.queued_for in limited:
             return QueuePlace(await self._jobs.position(job), None, at_limit=True)
-        position = await self._jobs.position(job, limited)
-        wait = await self._seconds_to_wait(job, position, pace.now)
+        async with all_or_first_error() as reads:
+            reading = reads.create_task(self._jobs.position(job, limited))
+            looking = reads.create_task(self._seconds_to_wait(job, reading))
+        wait = looking.result()
         if wait is None:
-            wait = expected_wait(position, pace.starts, pace.now, pace.running_since)
-        return QueuePlace(position, wait, at_limit=False)
+            pace = await self._pace.get()
+            wait = expected_wait(reading.result(), pace.starts, pace.now, pace.running_since)
+        return QueuePlace(reading.result(), wait, at_limit=False)
 
-    async def _seconds_to_wait(self, job: Job, position: int, now: datetime) -> float | None:
-        """For a worker, of a job that has a slot; None: it has none, or it is too far back in the queue."""
-        forecast = self._forecast
-        if forecast is None or not forecast.has_slot(position):
+    async def _launching(self, job: Job) -> QueuePlace | None:
+        forecast, attempt = self._forecast, job.current_attempt
+        if job.status is not Status.RUNNING or job.worker_id is not None or forecast is None:
             return None
-        if not forecast.launches_cost:
-            return 0.0
-        seconds = forecast.seconds_to_wait(job, position, await self._at_work.get(), now)
-        return None if seconds is None else round(seconds, 1)
+        if attempt is None or attempt.started_at is None or not forecast.launch_seconds:
+            return None
+        left = forecast.launch_seconds - ((await self._queue.get()).now - attempt.started_at).total_seconds()
+        return QueuePlace(None, round(left, 1) if left > 0 else None, at_limit=False)
+
+    def _passed_over(
+        self, running: Mapping[Requester, int], seats: Mapping[Requester, object]
+    ) -> Collection[Requester]:
+        """Whose jobs do not start now."""
+        limit = self._running_limit
+        return set(seats) | {one for one, count in running.items() if limit is not None and count >= limit}
+
+    async def _seconds_to_wait(self, job: Job, counting: Awaitable[int]) -> float | None:
+        """By what workers do; None: that is not known. `counting` is its position."""
+        if self._forecast is None:
+            return None
+        queue = await self._queue.get()
+        if queue.schedule is None:
+            return None
+        if job.job_id in queue.schedule.begins:
+            return queue.schedule.begins[job.job_id]
+        position = await counting
+        before = [other for other in queue.due if (other.rank, other.job_id) < (job.rank, job.job_id)]
+        if position >= MOST_PLACED:
+            return round(queue.schedule.behind(position - len(queue.schedule.begins)), 1)
+        # It has come since that was read, or was leased as it was.
+        others = [other for other in queue.at_work if other.job_id != job.job_id]
+        with_it = self._forecast.schedule([*before, job], others, queue.now)
+        return None if with_it is None else with_it.begins.get(job.job_id)
 
     async def snapshot(self) -> QueueSnapshot:
         """The queue as it was within the last second. Raises StoreUnavailable."""
@@ -186,6 +218,17 @@ class QueueStatistics:
             self._finalizers.snapshot(),
             self._finalizers.defers_total,
         )
+
+    async def _read_queue(self) -> _Queue:
+        assert self._forecast is not None
+        seats = await self._permits.seats() if self._permits is not None else {}
+        passed_over = self._passed_over(await self._jobs.running_by_requester(), seats)
+        async with all_or_first_error() as reads:
+            reading = reads.create_task(self._jobs.now())
+            reading_due = reads.create_task(self._jobs.due(MOST_PLACED, passed_over))
+            reading_work = reads.create_task(self._at_work.get())
+        now, due, at_work = reading.result(), reading_due.result(), reading_work.result()
+        return _Queue(now, due, at_work, self._forecast.schedule(due, at_work, now))
 
     async def _read_pace(self) -> _Pace:
         async with all_or_first_error() as reads:

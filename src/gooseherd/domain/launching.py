@@ -176,10 +176,32 @@ class Placements:
         self._workers.append(WorkerForecast(size, launch + work))
         return Placement.LAUNCH
 
-    def seconds_to_wait(self, job: Job, size: WorkerSize) -> float:
-        """Until the worker is free that the next job had better wait for; 0: it need not wait for one."""
+    def seconds_until_begun(self, job: Job, size: WorkerSize, *, may_launch: bool) -> float | None:
+        """Gives the next job a worker, too: in how many seconds its attempt begins there.
+
+        Not `may_launch`: as many workers live as may, so it waits for one of these. None: there is none.
+        """
+        launch, work = self._supply.launch_seconds, seconds_of_work(job.source.size_in_bytes)
         first = self._first(job, size)
-        return 0.0 if first is None or first.free_in > self._patience(job) else max(first.free_in, 0.0)
+        if first is not None and (not may_launch or first.free_in <= max(self._patience(job), 0.0)):
+            begins = max(first.free_in, 0.0)
+            first.free_in, first.idle, first.of_floor = begins + work, None, False
+            return begins
+        if may_launch:
+            self._workers.append(WorkerForecast(size, launch + work))
+            return launch
+        # The first that is free ends, to make room for one that suits.
+        room = min(self._workers, key=lambda worker: worker.free_in, default=None)
+        if room is None:
+            return None
+        begins = max(room.free_in, 0.0) + launch
+        room.size, room.free_in, room.idle, room.of_floor = size, begins + work, None, False
+        return begins
+
+    @property
+    def workers(self) -> Sequence[WorkerForecast]:
+        """As they are once the jobs that were placed have theirs."""
+        return self._workers
 
     def _first(self, job: Job, size: WorkerSize) -> WorkerForecast | None:
         """Which worker that suits is free first."""

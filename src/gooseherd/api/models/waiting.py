@@ -24,8 +24,8 @@ class WaitingView(ResponseModel):
     detail: str = Field(examples=["upstream host name does not resolve"])
     wait_seconds: float | None = Field(
         default=None,
-        description="Of what is queued: until its turn, as fast as jobs were started lately, or as long "
-        "as those at work have run; null: unknown.",
+        description="Of what is queued or launching: until a worker has it, by the work before it and the "
+        "time that launches take, or as fast as jobs were started lately; null: unknown.",
     )
     next_try_at: datetime | None = Field(description="UTC; null when no time is set.")
     next_try_seconds: float | None = Field(description="Counted from this response; 0 when it is due.")
@@ -56,7 +56,8 @@ class WaitingView(ResponseModel):
         if job.worker_id is None:
             return cls(
                 reason="launching",
-                detail="a worker is being started",
+                detail=_about("a worker is being started", place),
+                wait_seconds=place.wait_seconds if place else None,
                 next_try_at=None,
                 next_try_seconds=None,
             )
@@ -77,15 +78,17 @@ def _queued(place: QueuePlace | None) -> str:
         return "in the queue"
     if place.at_limit:
         return "in the queue, until one of the requester's running jobs ends"
-    if place.position == 0:
-        where = "next in the queue, for a worker that is free"
-    else:
-        where = f"in the queue, behind {place.position} other job{'s' if place.position > 1 else ''}"
-    # Whose worker is there, or about to be, is not told of a second.
-    known = place.wait_seconds is not None and (place.position > 0 or place.wait_seconds >= 1)
-    return (
-        f"{where}, about {_span(place.wait_seconds)}" if known and place.wait_seconds is not None else where
-    )
+    if not place.position:
+        return _about("next in the queue, for a worker that is free", place)
+    jobs = "jobs" if place.position > 1 else "job"
+    return _about(f"in the queue, behind {place.position} other {jobs}", place)
+
+
+def _about(what: str, place: QueuePlace | None) -> str:
+    """With how long it will take, if that is known; of less than a second nothing is said."""
+    if place is None or not place.wait_seconds or (place.wait_seconds < 1 and not place.position):
+        return what
+    return f"{what}, about {_span(place.wait_seconds)}"
 
 
 def _span(seconds: float) -> str:
