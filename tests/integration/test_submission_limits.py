@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -27,7 +28,13 @@ _RECIPE = Recipe("bam-index", "1", formats.BAM)
 _ANNE = Requester("anne")
 
 
-def _process(jobs: JobStore, *, active: int = 100, pending: int = 100) -> Submissions:
+def _process(
+    jobs: JobStore,
+    *,
+    active: int = 100,
+    pending: int = 100,
+    clock: Callable[[], float] = time.monotonic,
+) -> Submissions:
     """The submissions of one API process."""
     return Submissions(
         jobs=jobs,
@@ -36,6 +43,7 @@ def _process(jobs: JobStore, *, active: int = 100, pending: int = 100) -> Submis
         limits=SubmissionLimits(active, pending),
         wakeups=Wakeups(),
         new_id=lambda: JobId(uuid.uuid4().hex),
+        clock=clock,
     )
 
 
@@ -86,11 +94,15 @@ async def test_who_is_at_the_limit_gets_the_next_job_when_one_has_left(store: St
 
 
 class _Failing:
-    """A store whose first claim takes effect, and whose answer gets lost."""
+    """A store whose first claim takes effect, and whose answer gets lost after ten seconds."""
 
     def __init__(self, jobs: JobStore) -> None:
         self._jobs = jobs
         self._lost = False
+        self.now = 100.0
+
+    def clock(self) -> float:
+        return self.now
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._jobs, name)
@@ -99,13 +111,14 @@ class _Failing:
         claim: Claim = await self._jobs.claim_workflow(*arguments, **options)
         if not self._lost:
             self._lost = True
+            self.now += 10.0
             raise StoreUnavailable("claim_workflow")
         return claim
 
 
 async def test_a_job_whose_submission_was_not_answered_is_counted(store: StoreUnderTest) -> None:
     jobs: Any = _Failing(store.jobs)
-    process = _process(jobs, pending=2)
+    process = _process(jobs, pending=2, clock=jobs.clock)
     at_once = await asyncio.gather(
         *(_accepted(process, number, _ANNE) for number in range(10)), return_exceptions=True
     )

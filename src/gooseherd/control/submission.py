@@ -300,7 +300,10 @@ class Submissions:
             return known
         most = self._limits.pending_per_requester
         made = LimitedClaims(
-            "pending jobs of this requester", most, lambda: self._jobs.pending_of(requester, most)
+            "pending jobs of this requester",
+            most,
+            lambda: self._jobs.pending_of(requester, most),
+            self._clock,
         )
         self._pending[requester] = made
         return made
