@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.faults.campaign.run import campaign
+from tests.servers.mongod import MongoServer
 
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.errors import Misconfigured
@@ -31,6 +32,8 @@ def trouble(folder: Path, needs: Needs, *, minutes: float, seed: int, store: str
             PostgresServer()
         except Misconfigured as error:
             needs.missing(str(error))
+    elif store == "mongodb" and (missing := MongoServer.missing()) is not None:
+        needs.missing(missing)
     report = campaign(folder, seed=seed, minutes=minutes, store=store)
     assert report.sound, f"seed {seed}: {report.findings}"
     assert report.jobs > 0
@@ -46,7 +49,7 @@ def test_half_a_minute_of_kills_loses_duplicates_spoils_and_orphans_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("store", ["postgresql", "sqlite"])
+@pytest.mark.parametrize("store", ["postgresql", "mongodb", "sqlite"])
 def test_minutes_of_kills_lose_duplicate_spoil_and_orphan_nothing(
     tmp_path: Path, needs: Needs, store: str
 ) -> None:
