@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,20 +60,39 @@ def running_service(
     for root in allow_roots:
         command += ["--allow-root", str(root)]
     log_path = state_dir / "service.log"
-    with log_path.open("wb") as log:
-        # A session of its own: a Ctrl-C in the terminal is ours, and we end the child in order.
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env=dict(environ),
-            start_new_session=True,
-        )
+    child: subprocess.Popen[bytes] | None = None
     try:
+        with log_path.open("wb") as log, _ctrl_c_waits():
+            # A session of its own: a Ctrl-C in the terminal is ours, and we end the child in order.
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=dict(environ),
+                start_new_session=True,
+            )
         yield _await_ready(child, state_dir, log_path, start_seconds)
     finally:
-        _end(child)
+        if child is not None:
+            _end(child)
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """A Ctrl-C counts when the block has ended: within Popen it would leave a child that nobody knows."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        before(signal.SIGINT, None)
 
 
 def end_workers(state_dir: Path) -> None:
