@@ -49,9 +49,9 @@ def lookup_lines(part: Part, cache_control: bytes) -> bytes:
     path = part.key
     if part.media_type != _MEDIA_TYPE or may_be_coded(part) or not (path.isascii() and path.isprintable()):
         return NO_FILE + FOR_A_MOMENT
-    told = [
+    headers = [
         b"%b: %b\r\n" % (_NAMES[name], value)
         for name, value in fixed_headers(part, cache_control)
         if name in _NAMES
     ]
-    return b"".join([b"x-artifact-file: %b\r\n" % path.encode(), *told, FOR_A_MOMENT])
+    return b"".join([b"x-artifact-file: %b\r\n" % path.encode(), *headers, FOR_A_MOMENT])

@@ -21,7 +21,7 @@ FrameKind = Literal["pandas", "polars", "pyranges"]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class RegionTable:
     """Columns of one length, and which of them are whole or broken numbers; the others are text."""
 
     columns: Mapping[str, list[Any]]
@@ -64,7 +64,7 @@ _OF_CALLS: Final = frozenset({"chrom", "start", "end", *_CALL_NAMES})
 _FEATURE_NAMES: Final = _names("source type score strand phase attributes")
 
 
-def table_of(format_: Format, lines: Iterable[str], header: Sequence[str] = ()) -> Table:
+def table_of(format_: Format, lines: Iterable[str], header: Sequence[str] = ()) -> RegionTable:
     """The columns of records as `records` gives them; `header` is a VCF's own lines, for its samples.
 
     Raises:
@@ -88,13 +88,13 @@ def table_of(format_: Format, lines: Iterable[str], header: Sequence[str] = ()) 
     return _table(always, numbers, (_interval(line, names) for line in lines))
 
 
-def signal_table(contig: str, values: Iterable[tuple[int, int, float]]) -> Table:
+def signal_table(contig: str, values: Iterable[tuple[int, int, float]]) -> RegionTable:
     """The values (start, end, value) of a bigWig."""
     rows = ({"chrom": contig, "start": start, "end": end, "value": value} for start, end, value in values)
     return _table(("value",), {"value": float}, rows)
 
 
-def frame_of(kind: FrameKind, table: Table) -> Any:
+def frame_of(kind: FrameKind, table: RegionTable) -> Any:
     """The columns as a frame of that library.
 
     Raises:
@@ -127,7 +127,7 @@ def _table(
     names: Sequence[str],
     numbers: Mapping[str, type[int | float]],
     rows: Iterable[dict[str, Any]],
-) -> Table:
+) -> RegionTable:
     """Rows as columns: the place and `names` even without rows, then others; what a row lacks is None."""
     columns: dict[str, list[Any]] = {name: [] for name in ("chrom", "start", "end", *names)}
     whole = {name for name, of in numbers.items() if of is int}
@@ -140,7 +140,7 @@ def _table(
             for values in columns.values():
                 if len(values) == count:
                     values.append(None)
-    return Table(columns, {**_PLACE, **numbers})
+    return RegionTable(columns, {**_PLACE, **numbers})
 
 
 def _place(line: str, columns: Columns) -> dict[str, Any]:

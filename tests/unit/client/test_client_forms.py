@@ -28,7 +28,7 @@ from gooseherd.client import (
     ReadyPart,
     UnexpectedResponse,
 )
-from gooseherd.client.frames import Table, frame_of
+from gooseherd.client.frames import RegionTable, frame_of
 from gooseherd.client.notebook.addresses import browser_address
 from gooseherd.client.notebook.snapshot import describe
 from gooseherd.client.transports import run
@@ -217,7 +217,7 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
         client.view(["d/f"])
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(LibraryMissing, match=r"polars: pip install 'gooseherd\[frames\]'"):
-        frame_of("polars", Table({}, {}))
+        frame_of("polars", RegionTable({}, {}))
 
 
 def test_htslib_without_libcurl_says_so(
