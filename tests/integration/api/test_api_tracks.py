@@ -192,6 +192,24 @@ async def test_what_is_not_public_is_told_with_what_opens_it(town):
             assert again.json()["notes"] == []
 
 
+@pytest.mark.parametrize("hidden", [False, True], ids=["public reads", "hidden reads"])
+async def test_a_reference_that_is_not_public_is_opened_with_what_other_files_call_its_sequences(
+    town, hidden
+):
+    closed = {"dcc": "closed", "data_access_level": "protected"}
+    genome = await town.register(filename="x.fa", file_format="fasta", **closed)
+    await town.publish(genome, b"bytes", contigs=[Contig("1", 248956422), Contig("2", 242193529)])
+    reads = await made(town, **(closed if hidden else {}))
+    query = {"files": reads.name, "reference": genome.name}
+    answer = await town.http.get("/tracks/igv.json", params=query, headers=ADMIN)
+    reference = answer.json()["reference"]
+    for url in (reference["fastaURL"], reference["aliasURL"]):
+        assert (await town.http.get(url)).status_code == 200, url
+    assert answer.headers["cache-control"] == "no-store"
+    view = await town.http.get("/tracks", params=query, headers=ADMIN)
+    assert view.headers["cache-control"] == "no-store"
+
+
 async def test_a_file_that_cannot_be_made_is_told_with_the_reason(town):
     entry = await town.register()
     waiting = await town.register()

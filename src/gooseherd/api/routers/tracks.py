@@ -39,7 +39,7 @@ _VIEWERS: Final = {
 }
 _DOCUMENTS: Final = ("igv.json", "jbrowse.json", "gosling.json", "hub.txt", "chrom.sizes", "chrom.aliases")
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-"""What is ready changes, and an index may get another name."""
+"""What is ready changes, an index may get another name, and addresses may have a token."""
 
 
 def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names, callers: Callers) -> APIRouter:
@@ -96,15 +96,24 @@ def track_routes(dependencies: Dependencies, catalog: Catalog, names: Names, cal
 
     @router.get("/files/{dcc}/{local_id}/tracks", responses=problems(401, 404, 410, 422, 503))
     async def tracks_of_file(
-        context: CurrentRequest, dcc: str, local_id: str, where: Shown, viewer: ViewerWord = "igv"
+        context: CurrentRequest,
+        response: Response,
+        dcc: str,
+        local_id: str,
+        where: Shown,
+        viewer: ViewerWord = "igv",
     ) -> TrackView:
         """What to copy so that a viewer draws this file. Starts nothing: the viewer's own requests do."""
+        response.headers.update(_NO_STORE)
         wanted = replace(where, files=[f"{dcc}/{local_id}"])
         return _view(viewer, await selecting.selection(wanted, Linking(context, callers)))
 
     @router.get("/tracks", responses=problems(401, 404, 410, 422, 503))
-    async def tracks(context: CurrentRequest, wanted: Selected, viewer: ViewerWord = "igv") -> TrackView:
+    async def tracks(
+        context: CurrentRequest, response: Response, wanted: Selected, viewer: ViewerWord = "igv"
+    ) -> TrackView:
         """The same for several files in one view."""
+        response.headers.update(_NO_STORE)
         return _view(viewer, await selecting.selection(wanted, Linking(context, callers)))
 
     @router.get(

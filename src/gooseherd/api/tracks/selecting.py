@@ -95,18 +95,17 @@ class Selecting:
             notes.append(
                 f"addresses of what is not public have a download token: who has them reads it until {ends}"
             )
-        opened, link = await linking.of_several(entries)
+        # Before the files: the sequences are those of the reference, whatever else can be opened.
+        named = [await self._named(wanted.reference, "reference", linking)] if wanted.reference else []
+        opened, link = await linking.of_several([*named, *entries])
+        query = _query([entry for entry in opened if entry in entries] or opened, wanted, region)
         return Selection(
             files=files,
             contigs=sequences.longest(and_also=region.contig if region is not None else None),
             assembly=sequences.assembly or _UNKNOWN,
             is_known=sequences.assembly is not None,
-            chromsizes_url=link(f"/tracks/chrom.sizes?{_query(opened, wanted, region)}"),
-            aliases_url=(
-                link(f"/tracks/chrom.aliases?{_query(opened, wanted, region)}")
-                if any(sequences.renamed)
-                else None
-            ),
+            chromsizes_url=link(f"/tracks/chrom.sizes?{query}"),
+            aliases_url=link(f"/tracks/chrom.aliases?{query}") if any(sequences.renamed) else None,
             page_url=linking.context.address_of("/"),
             search_url=_search_url(files, opened, link),
             reference=reference,
