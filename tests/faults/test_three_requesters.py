@@ -123,7 +123,7 @@ def test_a_third_file_starts_next_and_no_order_is_told_that_does_not_happen(
         waiting = [one for one in admin.jobs(status="pending") if "many" in one["local_id"]]
         views = [admin.job(one["job_id"]) for one in waiting[-WATCHED:]]  # The newest are listed first.
         told = [view for view in views if view["position"] is not None]
-        starts = {one["job_id"]: service.ended(one["job_id"], 200)["started_at"] for one in told}
+        starts = {one["job_id"]: moment(service.ended(one["job_id"], 200)["started_at"]) for one in told}
         of_slow = [one for one in admin.jobs(status="running") if "slow" in one["local_id"]]
         started = [
             moment(one["started_at"])

@@ -71,12 +71,16 @@ const AT_ONCE = 4
 const mine = new Set<string>()
 export const ended = signal('')
 
+/** By the clock: a whole second is written without a fraction, so as texts they have another order. */
+const isEarlier = (one: {created_at: string}, other: {created_at: string}): boolean =>
+  Date.parse(one.created_at) < Date.parse(other.created_at)
+
 function learn(job: ServiceJob): void {
   byId.set(job.job_id, { ...byId.get(job.job_id), ...job })
   // An index of names is made beside what the file itself becomes.
   if (job.processor === NAMES) return
   const name = nameOf(job), before = byFile.get(name)
-  if (!before || before.created_at <= job.created_at) {
+  if (!before || !isEarlier(job, before)) {
     // A job that has just ended says more of the file than what was asked before.
     if (before?.status !== job.status) {
       asked.delete(name)
@@ -311,7 +315,7 @@ export async function cancelBatch(batch: Batch): Promise<void> {
 
 function put(batch: Batch): void {
   const others = batches.value.filter(one => one.batch_id !== batch.batch_id)
-  batches.value = [batch, ...others].sort((a, b) => (a.created_at < b.created_at ? 1 : -1))
+  batches.value = [batch, ...others].sort((a, b) => (isEarlier(a, b) ? 1 : -1))
 }
 
 /** One of those that are shown has changed. */
