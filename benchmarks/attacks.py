@@ -38,7 +38,7 @@ from typing import Any, Final
 
 import httpx
 
-HONEST, ATTACKER = "127.0.0.9", "127.0.0.66"
+HONEST: Final = "127.0.0.9"
 KEY: Final = "the-admin-key"
 LIMITS: Final = {
     "API_ADMIN_KEY": KEY,
@@ -103,8 +103,9 @@ class Target:
 class Attacker:
     """Connections from one address, and what came back."""
 
-    def __init__(self, target: Target, seconds: float) -> None:
+    def __init__(self, target: Target, seconds: float, address: str) -> None:
         self.target = target
+        self.address = address
         self._until = time.monotonic() + seconds
         self.answers: Counter[str] = Counter()
         self.held: list[socket.socket] = []
@@ -123,7 +124,7 @@ class Attacker:
         if receive_buffer is not None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         client.settimeout(10)
-        client.bind((ATTACKER, 0))
+        client.bind((self.address, 0))
         client.connect(("127.0.0.1", self.target.port))
         return client
 
@@ -541,8 +542,14 @@ def attacked(seconds: float, only: str = "") -> Iterator[dict[str, Any]]:
 
 def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["--as"]:
-        attacker = Attacker(Target(**json.loads(arguments[2])), float(arguments[3]))
-        next(attack for attack in ATTACKS if attack.run.__name__ == arguments[1]).run(attacker)
+        number, attack = next(
+            (number, attack) for number, attack in enumerate(ATTACKS) if attack.run.__name__ == arguments[1]
+        )
+        # Each has an address of its own: what one attack has used up is not what the next is refused by.
+        attacker = Attacker(
+            Target(**json.loads(arguments[2])), float(arguments[3]), f"127.0.0.{66 + number}"
+        )
+        attack.run(attacker)
         print(json.dumps(attacker.answers))
         return 0
     parser = argparse.ArgumentParser(
