@@ -1,6 +1,6 @@
 """What the store's own calls take, on SQLite, PostgreSQL and MongoDB, side by side.
 
-    python benchmarks/store.py [--stores sqlite,postgresql,mongo] [--jobs 1000,100000]
+    python benchmarks/store.py [--stores sqlite,postgresql,mongodb] [--jobs 1000,100000]
         [--entries 100000,1000000] [--processes 1,8] [--folder DIR] [--seconds N] [--json]
 
 Each store lies in a fresh folder below DIR (default: a temporary one), durable as in production: a write is
@@ -40,7 +40,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from _report import reporting
 from sqlalchemy import insert
@@ -69,6 +69,7 @@ from gooseherd.store.sql.rows import new_job
 from gooseherd.store.sql.schema import job_requesters, jobs
 
 CALLS = 300
+STORES: Final = ("sqlite", "postgresql", "mongodb")
 LIMIT = 100_000
 """Of running jobs of a requester: its slots are looked at, none is refused."""
 LONG = timedelta(hours=1)
@@ -93,7 +94,7 @@ class Place:
 
     @asynccontextmanager
     async def open(self) -> Any:
-        if self.kind == "mongo":
+        if self.kind == "mongodb":
             db = connect(self.url, self.name)
             try:
                 yield MongoJobs(db), MongoFiles(db), db
@@ -142,7 +143,7 @@ async def fill_queue(place: Place, count: int) -> None:
                 (submission(name), asked, first_rank(Priority.NORMAL, asked) + 5 * (start + index))
                 for index, name in enumerate(names)
             ]
-            if place.kind == "mongo":
+            if place.kind == "mongodb":
                 await database["jobs"].insert_many([new_document(*one) for one in wanted])
                 continue
             rows = [new_job(*one) for one in wanted]
@@ -258,7 +259,7 @@ async def job_calls(store: JobStore, _: FileStore, count: int, process: int, tag
 
 
 def batch_store(place: Place, database: Any) -> BatchStore:
-    return MongoBatches(database) if place.kind == "mongo" else SqlBatches(database)
+    return MongoBatches(database) if place.kind == "mongodb" else SqlBatches(database)
 
 
 def batch_calls(store: BatchStore, process: int, tag: str) -> list[tuple[str, Any]]:
@@ -449,12 +450,12 @@ def running_mongo(folder: Path) -> Iterator[str]:
 async def ready(place: Place) -> Any:
     """Its tables or indexes are made; a database of MongoDB is there for as long as the block lasts."""
     async with place.open() as (_, _, database):
-        if place.kind == "mongo":
+        if place.kind == "mongodb":
             await ensure_indexes(database)
     try:
         yield place
     finally:
-        if place.kind == "mongo":
+        if place.kind == "mongodb":
             async with place.open() as (_, _, database):
                 await database.client.drop_database(database.name)
 
@@ -505,7 +506,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--stores", default="sqlite,postgresql,mongo", type=lambda text: text.split(","))
+    parser.add_argument("--stores", default=STORES, type=lambda text: tuple(text.split(",")))
     parser.add_argument("--jobs", default=[1_000, 100_000], type=numbers)
     parser.add_argument("--entries", default=[100_000, 1_000_000], type=numbers)
     parser.add_argument("--processes", default=[1, 8], type=numbers)
@@ -513,6 +514,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=lambda name: Path(name).absolute())
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
+    if unknown := set(options.stores) - set(STORES):
+        parser.error(f"--stores: {', '.join(sorted(unknown))}: {', '.join(STORES)} are known")
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
     peers: dict[str, float] = {}
