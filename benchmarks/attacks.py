@@ -546,9 +546,7 @@ def main(arguments: Sequence[str]) -> int:
             (number, attack) for number, attack in enumerate(ATTACKS) if attack.run.__name__ == arguments[1]
         )
         # Each has an address of its own: what one attack has used up is not what the next is refused by.
-        attacker = Attacker(
-            Target(**json.loads(arguments[2])), float(arguments[3]), f"127.0.0.{66 + number}"
-        )
+        attacker = Attacker(Target(**json.loads(arguments[2])), float(arguments[3]), f"127.0.0.{66 + number}")
         attack.run(attacker)
         print(json.dumps(attacker.answers))
         return 0

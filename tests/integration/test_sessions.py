@@ -472,7 +472,9 @@ async def test_a_worker_that_answered_is_noted_although_a_job_was_dispatched_mea
     seen = await process.sessions.session(session)
     now = await process.reservations.now()
     long_ago = now - timedelta(minutes=5)
-    assert await process.reservations.change(seen, replace(seen, kept_at=long_ago, idle_since=now)) is not None
+    assert (
+        await process.reservations.change(seen, replace(seen, kept_at=long_ago, idle_since=now)) is not None
+    )
     connect = process.connect
 
     def meanwhile_dispatched(handle):
