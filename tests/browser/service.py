@@ -167,7 +167,7 @@ class Herd:
         with httpx.Client(trust_env=False, timeout=60) as http:
             return http.get(self.url + path, headers={"X-API-Key": "key", **headers})
 
-    def register(self, filename: str, file_format: str | None = None) -> str:
+    def register(self, filename: str, file_format: str | None = None, **fields: str) -> str:
         """Catalog an origin's file under a new id, so that it is cold; the id."""
         self._registered += 1
         local_id = f"f{self._registered}"
@@ -178,6 +178,7 @@ class Herd:
             "access_url": f"{self.origin.url}/{filename}",
             # Another identity each time: nothing that was made before is this file's.
             "version_tag": f"v{time.time_ns()}",
+            **fields,
         }
         if file_format:
             entry["file_format"] = file_format

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Final
 
 from gooseherd.api.tracks.selection import (
@@ -16,9 +17,11 @@ from gooseherd.api.tracks.selection import (
     written,
 )
 from gooseherd.domain import formats
+from gooseherd.domain.artifact import Kind
 
 _ANYWHERE: Final[Place] = ("chr1", 0, 1_000_000)
 """Where nothing is known of the sequences."""
+_KEY: Final = ', os.environ["GOOSEHERD_API_KEY"]'
 
 
 def shell(selection: Selection) -> Snippet:
@@ -41,12 +44,19 @@ def _command(file: ServedFile, place: Place) -> str:
         if file.format in GFF_LIKE | BED_LIKE | TWO_ENDED:
             return f"tabix {options_end}{url} {at}"
         if file.format is formats.FASTA:
-            return f"samtools faidx {options_end}{url} {at}"
+            indexes = "".join(f"{shlex.quote(word)} " for word in _indexes_of_sequences(file))
+            return f"samtools faidx {indexes}{options_end}{url} {at}"
     if file.format is formats.BIGWIG:
         return f"bigWigToBedGraph -chrom={shlex.quote(contig)} -start={start} -end={end} {url} /dev/stdout"
     if file.format is formats.TWOBIT:
         return f"twoBitToFa -seq={shlex.quote(contig)} -start={start} -end={end} {url} /dev/stdout"
     return f"curl --location --remote-name {url}"
+
+
+def _indexes_of_sequences(file: ServedFile) -> Sequence[str]:
+    """Options of samtools, which looks for them behind a token, unlike for those of records."""
+    named = {"--fai-idx": file.index, "--gzi-idx": file.urls.get(Kind.GZI)}
+    return [word for option, url in named.items() if url and file.has_token for word in (option, url)]
 
 
 def python(selection: Selection) -> Snippet:
@@ -57,7 +67,7 @@ def python(selection: Selection) -> Snippet:
     for file in selection.files:
         for one in (file, *file.more):
             needed, code = _reading(one, one.place(place))
-            imports.add(needed)
+            imports.update(needed.split())
             lines.append(f"# {one.title}\n{code}")
     return Snippet(
         "\n".join(sorted(f"import {name}" for name in imports)) + "\n\n" + "\n\n".join(lines) + "\n"
@@ -65,7 +75,7 @@ def python(selection: Selection) -> Snippet:
 
 
 def _reading(file: ServedFile, place: Place) -> tuple[str, str]:
-    """The module to import, and what to do with it."""
+    """The modules to import, separated by blanks, and what to do with them."""
     contig, start, end = place
     url, at = repr(file.data), f"{contig!r}, {start}, {end}"
     loop = f"    for record in file.fetch({at}):\n        print(record)"
@@ -75,19 +85,34 @@ def _reading(file: ServedFile, place: Place) -> tuple[str, str]:
         if file.format is formats.VCF:
             return "pysam", f"with pysam.VariantFile({url}) as file:\n{loop}"
         if file.format in GFF_LIKE | BED_LIKE | TWO_ENDED:
-            return "pysam", f"with pysam.TabixFile({url}) as file:\n{loop}"
+            index = f", index={file.index!r}" if file.has_token else ""  # it would look behind the token
+            return "pysam", f"with pysam.TabixFile({url}{index}) as file:\n{loop}"
         if file.format is formats.FASTA:
-            return "pysam", f"with pysam.FastaFile({url}) as file:\n    print(file.fetch({at}))"
+            return "pysam", _letters(file, place)
     if file.format is formats.BIGWIG:
-        # pyBigWig's wheels on PyPI are built without the part that reads addresses.
+        # pyBigWig's wheels on PyPI are built without what reads addresses; this one goes by their end.
+        url = repr(f"{file.data}#.bw") if file.has_token else url
         return "pybigtools", f"with pybigtools.open({url}) as file:\n    print(list(file.records({at})))"
     if file.format is formats.TWOBIT:
         # The libraries of the field read files on disk alone.
         service, name = repr(file.data.partition("/files/")[0]), ", ".join(map(repr, file.name.split("/", 1)))
         letters = f"client.records({name}, {written(place)!r})"
-        client = f"with gooseherd.client.GooseherdClient({service}) as client:"
-        return "gooseherd.client", f"{client}\n    print(*{letters}, sep='\\n')"
+        # The token of an address is for that address; a client shows a key.
+        modules, key = ("gooseherd.client os", _KEY) if file.has_token else ("gooseherd.client", "")
+        client = f"with gooseherd.client.GooseherdClient({service}{key}) as client:"
+        return modules, f"{client}\n    print(*{letters}, sep='\\n')"
     if file.format in (formats.CSV, formats.TSV):
         separator = r', sep="\t"' if file.format is formats.TSV else ""
         return "pandas", f"print(pandas.read_csv({url}{separator}))"
     return "urllib.request", f"urllib.request.urlretrieve({url}, {file.title!r})"
+
+
+def _letters(file: ServedFile, place: Place) -> str:
+    contig, start, end = place
+    if not file.has_token:
+        return (
+            f"with pysam.FastaFile({file.data!r}) as file:\n    print(file.fetch({contig!r}, {start}, {end}))"
+        )
+    # Its FastaFile takes indexes on disk alone, unless it finds them by the file's own address.
+    words = (*_indexes_of_sequences(file), file.data, written(place))
+    return f"print(pysam.faidx({', '.join(map(repr, words))}))"

@@ -51,6 +51,11 @@ class ServedFile:
         return self.urls[Kind.DATA]
 
     @property
+    def has_token(self) -> bool:
+        """In its addresses, which open what is not public; who makes other addresses of them may lose it."""
+        return "?" in self.data
+
+    @property
     def index(self) -> str | None:
         """Where the index is, if there is one."""
         return self.urls.get(Kind.INDEX)

@@ -25,7 +25,7 @@ class Bed(Records):
         self.columns = columns
         if columns > 3:
             self.quick = re.compile(
-                rb"^(?!track|browser)([^\t\n#][^\t\n]*)\t%b\t%b(?:\t[^\t\n]*){%d}[^\n]*\n"
+                rb"^(?!track|browser)([^\t\n#][^\t\n]*)\t%b\t%b(?:\t[^\t\n]*){%d}(?:\t[^\n]*)?\n"
                 % (INT, INT, columns - 3),
                 re.MULTILINE,
             )
@@ -43,7 +43,7 @@ class Gff(Records):
         + INT
         + rb"\t"
         + INT
-        + rb"(?:\t[^\t\n]*){4}[^\n]*\n",
+        + rb"(?:\t[^\t\n]*){4}(?:\t[^\n]*)?\n",
         re.MULTILINE,
     )
     positions = re.compile(rb"(?:[^\t]*\t){3}\d+\t\d+(?:\t|\Z)")
@@ -98,7 +98,7 @@ class Vcf(Records):
     quick = re.compile(
         rb"^(?!track|browser)([^\t\n#][^\t\n]*)\t"
         + INT
-        + rb"\t[^\t\n]*\t([^\t\n]*)(?:\t[^\t\n]*){4}[^\n]*\n",
+        + rb"\t[^\t\n]*\t([^\t\n]*)(?:\t[^\t\n]*){4}(?:\t[^\n]*)?\n",
         re.MULTILINE,
     )
     _INFO = re.compile(rb"^(?:[^\t\n]*\t){7}([^\t\n]*)", re.MULTILINE)
