@@ -48,12 +48,15 @@ from gooseherd.store.sql.schema import batches as batches_table
 from gooseherd.store.sql.schema import jobs as jobs_table
 from gooseherd.store.sql.schema import usage as usage_table
 from gooseherd.store.sql.usage import SqlUsage
+from tests import made_once
 from tests.cloud_key import CLOUD_KEY
 from tests.servers.mongod import MongoServer
 
 if TYPE_CHECKING:
     from conftest import Needs
 
+
+made_once.make_once()
 
 # Neither says anything about the code: on a busy machine the first text alone takes seconds to draw.
 hypothesis.settings.register_profile(

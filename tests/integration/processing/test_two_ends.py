@@ -68,10 +68,10 @@ async def test_a_record_is_found_by_either_of_its_ends(
     assert names == [f"my.{file_format}.gz", f"my.{file_format}.gz.tbi", second, f"{second}.tbi"]
     assert made.counts["records"] == len(records)
     for at, (data, index) in enumerate(((Kind.DATA, Kind.INDEX), (Kind.SECOND_END, Kind.SECOND_END_INDEX))):
+        placed = [((a, b)[at], line) for a, b, line in records]
         for _ in range(60):
             name, start = CHANCE.choice(NAMES), CHANCE.randrange(LENGTH)
             end = start + CHANCE.choice((1, 1000, 50_000))
-            placed = [((a, b)[at], line) for a, b, line in records]
             wanted = sorted(line for p, line in placed if p[0] == name and p[1] < end and p[2] > start)
             assert found(made.produced(data), made.produced(index), (name, start, end)) == wanted
         lines = gzip.decompress(made.produced(data).path.read_bytes()).decode().splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -61,6 +62,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
+@cache
 def documented_routes() -> APIRouter:
     """GET and HEAD of /data, /index and /density, for the schema."""
     router = routes_under("artifacts")
@@ -90,6 +92,7 @@ def documented_routes() -> APIRouter:
     return router
 
 
+@cache
 def documented_artifacts() -> APIRouter:
     """GET and HEAD of parts by digest."""
     router = routes_under("artifacts")
@@ -108,6 +111,7 @@ def documented_artifacts() -> APIRouter:
     return router
 
 
+@cache
 def documented_names() -> APIRouter:
     """GET and HEAD of parts by name; included after what else is in a file's folder."""
     router = routes_under("artifacts")
