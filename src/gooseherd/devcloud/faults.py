@@ -33,7 +33,7 @@ class Kind(StrEnum):
     SLOW_START = "slow_start"
     """PENDING lasts `seconds` longer."""
     NEVER_HEALTHY = "never_healthy"
-    """Every health check fails."""
+    """Every health check fails; those of the first `seconds` do not count (0: of the start period)."""
     DIES = "dies"
     """The container is killed as soon as it runs; it exits with `exit_code`."""
     CANNOT_PULL = "cannot_pull"

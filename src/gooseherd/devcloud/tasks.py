@@ -277,13 +277,15 @@ class CloudTask:
         if check is None:
             return
         pace = self._configuration.pace
-        hopeless = Kind.NEVER_HEALTHY in self._faults
+        hopeless = self._faults.get(Kind.NEVER_HEALTHY)
         began = time.monotonic()
-        patience = pace.seconds(check.start_period) if hopeless else check.start_period
+        patience = check.start_period
+        if hopeless:
+            patience = hopeless.seconds or pace.seconds(check.start_period)
         failed = 0
         while True:
             await asyncio.sleep(pace.seconds(check.interval))
-            healthy = not hopeless and await container.is_healthy(check)
+            healthy = hopeless is None and await container.is_healthy(check)
             # Failures of the start period do not count; a success in it does.
             grace = time.monotonic() - began < patience
             failed = 0 if healthy else failed + (not grace)

@@ -78,7 +78,8 @@ def test_a_task_that_starts_too_late_is_stopped_and_replaced(cloud: Cloud) -> No
 
 
 def test_a_worker_that_answers_is_used_although_its_health_checks_fail(cloud: Cloud, api: Api) -> None:
-    cloud.cloud_admin.spoil_tasks(Kind.NEVER_HEALTHY, times=9)
+    # However long it takes to start here: what is known to be unhealthy is not asked any more.
+    cloud.cloud_admin.spoil_tasks(Kind.NEVER_HEALTHY, times=9, seconds=90)
     job = api.ended(api.begin(api.library.bed("unhealthy.bed")))
     assert job["status"] == "completed"
 
