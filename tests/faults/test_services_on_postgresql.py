@@ -17,7 +17,7 @@ import pytest
 from gooseherd.devcloud.postgres import PostgresServer
 from gooseherd.domain.errors import Misconfigured
 
-pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(420)]
 
 FILES = 40
 CLIENTS = 4
@@ -119,7 +119,7 @@ def test_two_services_lose_no_job_when_their_postgresql_is_killed_and_restarted_
             return 0
 
     def until_made(count: int) -> None:
-        services[0].until(lambda: made() >= count, f"{count} jobs are done", 120)
+        services[0].until(lambda: made() >= count, f"{count} jobs are done", 240)
 
     for client in clients:
         client.start()

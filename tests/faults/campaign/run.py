@@ -256,6 +256,8 @@ def campaign(folder: Path, *, seed: int, minutes: float, store: str = "postgresq
         _wait(lambda: not audit.live(deployment.database_url, Purpose.FLOOR))
         _wait_for_all(deployment)
         orphaned = audit.left_reserved(deployment.database_url)
+        # The process whose turn it was may have been killed, and on a busy machine a turn is long.
+        _wait(lambda: not old_jobs.kept(row["id"] for row in stored.jobs(deployment.database_url)))
         _progress("the API processes leave")
         deployment.close_api()
         rows = stored.jobs(deployment.database_url)
