@@ -128,10 +128,19 @@ async function draw(box: HTMLElement, names: string[]): Promise<void> {
   const igv = (await import(/* a file of its own, loaded when first needed */ IGV_FILE)).default
   if (!box.isConnected) return
   if (browser && fresh === reference && keyOfBrowser === key.peek() && boxOfBrowser === box) {
-    for (const [url] of drawn) {
-      if (!tracks.has(url)) browser.findTracks(track => track.config?.url === url || track.url === url).forEach(track => browser!.removeTrack(track))
+    const shown = (url: string): unknown[] => browser!.findTracks(track => track.config?.url === url || track.url === url)
+    for (const [url] of drawn) if (!tracks.has(url)) shown(url).forEach(track => browser!.removeTrack(track))
+    for (const [url, track] of tracks) {
+      if (drawn.has(url)) continue
+      // One that fails, as when it is taken out meanwhile, may be there all the same: it is known, to be removed.
+      drawn.set(url, track)
+      try {
+        await browser.loadTrack(track)
+      } catch (error) {
+        if (!shown(url).length) drawn.delete(url)
+        throw error
+      }
     }
-    for (const [url, track] of tracks) if (!drawn.has(url)) await browser.loadTrack(track)
   } else {
     forget(igv)
     const [used, made] = [key.peek(), await igv.createBrowser(box, {
