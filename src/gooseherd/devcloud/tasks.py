@@ -280,7 +280,7 @@ class CloudTask:
         hopeless = self._faults.get(Kind.NEVER_HEALTHY)
         began = time.monotonic()
         patience = check.start_period
-        if hopeless:
+        if hopeless is not None:
             patience = hopeless.seconds or pace.seconds(check.start_period)
         failed = 0
         while True:

@@ -17,7 +17,7 @@ from gooseherd.domain.errors import GooseherdError
 from gooseherd.domain.reservation import Purpose
 
 _PAUSE_SECONDS: Final = 0.5
-_SELDOM_SECONDS: Final = 20.0
+_SELDOM_SECONDS: Final = 10.0
 """On average there is a look within so long: the store is away for seconds at a time, the machine is busy."""
 
 

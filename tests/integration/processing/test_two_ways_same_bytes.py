@@ -21,7 +21,7 @@ from gooseherd.processing.tools.kernel import PROGRAM
 
 Process = Callable[..., Awaitable[Any]]
 
-FILES, ODD_FILES = 6, 3  # each in three orders
+FILES, ODD_FILES = 9, 6
 HEAD = (
     "##fileformat=VCFv4.2\n##contig=<ID=chr1,length=9000000>\n##contig=<ID=chr10>\n##contig=<ID=chr2>\n"
     '##INFO=<ID=END,Number=1,Type=Integer,Description="x">\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n'
