@@ -48,7 +48,7 @@ from gooseherd.store.sql.schema import batches as batches_table
 from gooseherd.store.sql.schema import jobs as jobs_table
 from gooseherd.store.sql.schema import usage as usage_table
 from gooseherd.store.sql.usage import SqlUsage
-from tests import made_once
+from tests import dropped_sockets, made_once
 from tests.cloud_key import CLOUD_KEY
 from tests.servers.mongod import MongoServer
 
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 
 made_once.make_once()
+dropped_sockets.close_when_dropped()
 
 # Neither says anything about the code: on a busy machine the first text alone takes seconds to draw.
 hypothesis.settings.register_profile(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
-import warnings
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -923,8 +921,3 @@ async def test_a_store_that_is_away_is_unavailable_and_names_the_operation():
     with pytest.raises(StoreUnavailable, match="claim_workflow"):
         await MongoJobs(db).claim_workflow(submission())
     await db.client.close()
-    with warnings.catch_warnings():
-        # The driver leaves a socket to the collector when it is closed while its monitor connects.
-        warnings.simplefilter("ignore", ResourceWarning)
-        del db
-        gc.collect()
