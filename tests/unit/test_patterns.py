@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import gooseherd
+from gooseherd.processing.formats.text import Bed
 
 SOURCE = Path(gooseherd.__file__).parent
 METHODS = frozenset({"search", "match", "fullmatch", "findall", "finditer", "sub", "split"})
@@ -24,6 +25,7 @@ ROOMS = (
     "client",
     "control",
     "domain",
+    "fleet",
     "processing",
     "sources",
     "storage",
@@ -63,6 +65,10 @@ def test_patterns_read_in_linear_time(room: str) -> None:
         if backtracks(pattern, method)
     ]
     assert not slow
+
+
+def test_patterns_that_instances_make_read_in_linear_time() -> None:
+    assert not backtracks(Bed("interact", 18).quick, "findall")
 
 
 def backtracks(pattern: re.Pattern[Any], method: str) -> bool:

@@ -24,7 +24,10 @@ _EXIT: Final[Mapping[int, str]] = {
 }
 _PERMANENT_PULL: Final = ("not found", "manifest unknown", "does not exist", "denied", "no basic auth")
 """Words of a registry that answered; without them the image may be pulled next time."""
-_ARN_OR_HOST: Final = re.compile(r"arn:aws[\w-]*:[^\s,;)]+|[\w.-]+\.amazonaws\.com\S*|\b\d{12}\b")
+_ARN_OR_HOST: Final = re.compile(
+    # A name begins where none goes on: else a long one is read again from each of its letters.
+    r"arn:aws[\w-]*:[^\s,;)]+|(?<![\w.-])[\w.-]+\.amazonaws\.com\S*|\b\d{12}\b"
+)
 
 
 class Cause(StrEnum):
