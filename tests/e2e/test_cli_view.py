@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import urllib.parse
@@ -243,6 +244,20 @@ def test_a_place_that_no_file_has_is_said(user: Any) -> None:
     done = user.run("view", peaks, "--at", "chr9:1-9", "--no-browser")
     assert done.returncode == 0
     assert b"no file has a contig 'chr9'; there are: chr1" in done.stderr
+
+
+def test_the_port_can_be_the_same_each_time(user: Any, stranger: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = stranger.run("view", str(folder_of(stranger.home)), "--port", str(port))
+        assert (refused.returncode, refused.stdout) == (1, b"")
+        assert b"in use" in refused.stderr
+    with viewing(stranger, str(folder_of(stranger.home)), "--port", str(port), "--json") as process:
+        assert urllib.parse.urlsplit(page_of(process)["url"]).port == port
+        process.send_signal(signal.SIGINT)
+        assert process.wait(100) == 130
+    other = user.run("view", str(folder_of(user.home) / "peaks.bed"), "--port", "1", "--no-browser")
+    assert b"a service runs here already, on another port than 1: http://" in other.stderr
 
 
 def test_who_came_by_ssh_learns_how_to_reach_the_page(user: Any) -> None:

@@ -40,6 +40,9 @@ def view(
     open_browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page, or only print its address.")
     ] = True,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of a service that is started, 0 for any free one.")
+    ] = 0,
     state_dir: options.StateDir = None,
     as_json: options.Json = False,
 ) -> None:
@@ -57,7 +60,7 @@ def view(
         folder = (state_dir or default_state_dir(os.environ)).absolute()
         # Before a service is started: it is not needed to see that there is nothing to show.
         adding = _found(sources, glob or (), folder)
-        with _service(folder, adding.folders) as (client, is_ours):
+        with _service(folder, adding.folders, port) as (client, is_ours):
             names = _added(client, adding, is_ours=is_ours)
             shown, more = names[:SHOWN], len(names) - SHOWN
             query = {"files": ",".join(shown), **({"at": at} if at else {})}
@@ -101,7 +104,9 @@ def _found(sources: Sequence[str], globs: Sequence[str], state_dir: Path) -> Add
 
 
 @contextmanager
-def _service(state_dir: Path, folders: Sequence[Path]) -> Iterator[tuple[GooseherdClient, bool]]:
+def _service(
+    state_dir: Path, folders: Sequence[Path], port: int
+) -> Iterator[tuple[GooseherdClient, bool]]:
     """A client of the service that runs here, or of one for as long as the block lasts, and which it is."""
     from gooseherd.client import GooseherdClient
     from gooseherd.client.endpoint import Endpoint
@@ -119,8 +124,12 @@ def _service(state_dir: Path, folders: Sequence[Path]) -> Iterator[tuple[Goosehe
                     print_status(f"gooseherd: starting a service, with its state in {state_dir}")
                     stack.callback(end_workers, state_dir)  # when the service has ended
                     service = stack.enter_context(
-                        running_service(state_dir=state_dir, allow_roots=folders, environ=os.environ)
+                        running_service(
+                            state_dir=state_dir, allow_roots=folders, environ=os.environ, port=port
+                        )
                     )
+        if not is_ours and port not in {0, urlsplit(service.url).port}:
+            print_status(f"a service runs here already, on another port than {port}: {service.url}")
         # Of a service of somebody else a key may be known.
         key = None if service.admin_key else os.environ.get("GOOSEHERD_API_KEY")
         with GooseherdClient.to(Endpoint.of(service, key)) as client:
