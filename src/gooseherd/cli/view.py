@@ -104,9 +104,7 @@ def _found(sources: Sequence[str], globs: Sequence[str], state_dir: Path) -> Add
 
 
 @contextmanager
-def _service(
-    state_dir: Path, folders: Sequence[Path], port: int
-) -> Iterator[tuple[GooseherdClient, bool]]:
+def _service(state_dir: Path, folders: Sequence[Path], port: int) -> Iterator[tuple[GooseherdClient, bool]]:
     """A client of the service that runs here, or of one for as long as the block lasts, and which it is."""
     from gooseherd.client import GooseherdClient
     from gooseherd.client.endpoint import Endpoint
