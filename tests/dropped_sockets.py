@@ -1,8 +1,8 @@
 """Sockets that PyMongo drops while they connect are closed at once, without a warning.
 
 A coroutine that is cancelled while PyMongo 4.20 connects (`pool_shared._async_create_connection` closes its
-socket after OSError and TimeoutError, not after CancelledError) leaves the socket to the garbage collector. It
-is closed there, so no process loses descriptors; but Python warns of it in whatever test runs by then, and
+socket after OSError and TimeoutError, not after CancelledError) leaves the socket to the garbage collector.
+It is closed there, so no process loses descriptors; but Python warns of it in whatever test runs by then, and
 warnings are errors here.
 """
 
