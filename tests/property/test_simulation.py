@@ -122,31 +122,33 @@ def speaks_to_workers_of_later_builds(seen: SessionsSnapshot) -> list[SessionAct
 
 
 def first_broken(defect: Defect) -> Outcome:
-    schedules = Schedules(defect)
-    outcomes = (schedules.run(seed) for seed in range(1, FAR))
-    return next(outcome for outcome in outcomes if outcome.violations)
+    with Schedules(defect) as schedules:
+        outcomes = (schedules.run(seed) for seed in range(1, FAR))
+        return next(outcome for outcome in outcomes if outcome.violations)
 
 
 def is_seen(violation: str, defect: Defect, first: int) -> bool:
     """Whether that is seen of it; the seeds before the `first` do not show it."""
-    schedules = Schedules(defect)
-    return any(violation in one for seed in range(first, FAR) for one in schedules.run(seed).violations)
+    with Schedules(defect) as schedules:
+        return any(violation in one for seed in range(first, FAR) for one in schedules.run(seed).violations)
 
 
 def test_no_schedule_breaks_anything() -> None:
-    schedules, jobs, trouble = Schedules(), Counter[str](), Counter[str]()
-    for seed in range(SCHEDULES):
-        outcome = schedules.run(seed)
-        assert outcome.violations == [], f"seed {seed}; ./dev simulate --seed {seed} --schedules 1 --show"
-        jobs += outcome.jobs
-        trouble += outcome.trouble
+    jobs, trouble = Counter[str](), Counter[str]()
+    with Schedules() as schedules:
+        for seed in range(SCHEDULES):
+            outcome = schedules.run(seed)
+            assert outcome.violations == [], f"seed {seed}; ./dev simulate --seed {seed} --schedules 1 --show"
+            jobs += outcome.jobs
+            trouble += outcome.trouble
     assert {"completed", "failed", "batch completed", "artifacts removed"} <= jobs.keys()
     assert len(trouble) >= 8, "hardly anything went wrong"
 
 
 @pytest.mark.parametrize("seed", [3, 7, 11])
 def test_a_schedule_is_the_same_each_time(seed: int) -> None:
-    assert Schedules().run(seed).trace == Schedules().run(seed).trace
+    with Schedules() as once, Schedules() as again:
+        assert once.run(seed).trace == again.run(seed).trace
 
 
 def test_a_store_that_does_not_look_at_the_fence_is_seen() -> None:

@@ -32,9 +32,9 @@ def outcomes(seeds: Sequence[int], processes: int) -> Iterator[Outcome]:
     """Of those schedules, as they are done."""
     logging.disable(logging.CRITICAL)  # Trouble is what they are about.
     if processes == 1:
-        schedules = Schedules()
-        for seed in seeds:
-            yield schedules.run(seed)
+        with Schedules() as schedules:
+            for seed in seeds:
+                yield schedules.run(seed)
         return
     chunks = [seeds[start : start + _CHUNK] for start in range(0, len(seeds), _CHUNK)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
@@ -44,8 +44,8 @@ def outcomes(seeds: Sequence[int], processes: int) -> Iterator[Outcome]:
 
 def _run(seeds: Sequence[int]) -> list[Outcome]:
     logging.disable(logging.CRITICAL)
-    schedules = Schedules()
-    return [schedules.run(seed) for seed in seeds]
+    with Schedules() as schedules:
+        return [schedules.run(seed) for seed in seeds]
 
 
 def days(seed: int, files: int, hours: float, floors: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tests.simulation.cloud import Pace, Plan, seconds_since_start
 from tests.simulation.store import MemoryDatabase
@@ -87,6 +87,12 @@ class Schedules:
         self._database = MemoryDatabase()
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             runner.run(self._database.prepare())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.__exit__()
 
     def run(self, seed: int) -> Outcome:
         """The schedule of that seed, the same each time."""

@@ -8,7 +8,7 @@ import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
@@ -80,6 +80,12 @@ class MemoryDatabase(SqlDatabase):
                 self.driver.execute(f"DELETE FROM {name}")
 
     async def close(self) -> None:
+        self.__exit__()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
         self._engine.dispose()
 
@@ -147,7 +153,6 @@ def _own_transactions(driver: sqlite3.Connection, _: object) -> None:
 def on_virtual_time(play: Callable[[MemoryDatabase], Coroutine[Any, Any, R]]) -> R:
     """What `play` gives, on a store and an event loop of its own; nothing is logged meanwhile."""
     logging.disable(logging.CRITICAL)
-    database = MemoryDatabase()
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    with MemoryDatabase() as database, asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(database.prepare())
         return runner.run(play(database))
