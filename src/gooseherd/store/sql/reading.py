@@ -18,7 +18,7 @@ from gooseherd.domain.waiting import QueueDepth, Start
 from gooseherd.store.edges import LEASED
 from gooseherd.store.sql.bookmarks import bookmark, read_bookmark
 from gooseherd.store.sql.database import Stored, Transaction, reading
-from gooseherd.store.sql.pending import IN_THE_QUEUE, PENDING, PENDING_BY_AGE
+from gooseherd.store.sql.pending import PENDING, PENDING_BY_AGE, in_the_queue
 from gooseherd.store.sql.rows import to_job
 from gooseherd.store.sql.schema import job_requesters, job_workers, jobs
 from gooseherd.store.sql.visible import only_visible
@@ -63,8 +63,8 @@ _AT_WORK: Final = select(jobs).where(_LEASED)
 _RUNNING: Final = select(jobs.c.queued_for).where(_LEASED)
 
 _DUE: Final = (
-    select(jobs)
-    .where(IN_THE_QUEUE, jobs.c.not_before <= bindparam("b_now"))
+    in_the_queue(select(jobs), "jobs_by_rank")
+    .where(jobs.c.not_before <= bindparam("b_now"))
     .order_by(jobs.c.rank, jobs.c.id)
     .limit(_LIMIT)
 )
@@ -79,22 +79,15 @@ _DUE_FOR: Final = (
     .order_by(jobs.c.rank, jobs.c.id)
 )
 
-_BEFORE: Final = (
-    select(func.count())
-    .select_from(jobs)
-    .where(
-        IN_THE_QUEUE,
-        tuple_(jobs.c.rank, jobs.c.id)
-        < tuple_(bindparam("b_rank", type_=jobs.c.rank.type), bindparam("b_id", type_=jobs.c.id.type)),
-        jobs.c.not_before <= bindparam("b_now"),
-    )
+_BEFORE: Final = in_the_queue(select(func.count()).select_from(jobs), "jobs_by_rank").where(
+    tuple_(jobs.c.rank, jobs.c.id)
+    < tuple_(bindparam("b_rank", type_=jobs.c.rank.type), bindparam("b_id", type_=jobs.c.id.type)),
+    jobs.c.not_before <= bindparam("b_now"),
 )
 
-_WAITING: Final = (
-    select(jobs.c.queued_for, jobs.c.priority, func.count())
-    .where(IN_THE_QUEUE)
-    .group_by(jobs.c.queued_for, jobs.c.priority)
-)
+_WAITING: Final = in_the_queue(
+    select(jobs.c.queued_for, jobs.c.priority, func.count()), "jobs_pending_for"
+).group_by(jobs.c.queued_for, jobs.c.priority)
 
 _OLDEST: Final = (
     select(jobs.c.created_at).where(PENDING_BY_AGE).order_by(jobs.c.status, jobs.c.created_at).limit(1)

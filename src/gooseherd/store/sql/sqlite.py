@@ -28,6 +28,7 @@ from gooseherd.store.sql.columns import whole_milliseconds
 from gooseherd.store.sql.database import Transaction, Work
 from gooseherd.store.sql.filesystem import refuse_network_file_system
 from gooseherd.store.sql.migrations import bring_up_to_date
+from gooseherd.store.sql.pending import HintingCompiler
 from gooseherd.store.sql.write_queue import WriteQueue
 
 _log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class SqliteDatabase:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
+        self._engine.dialect.statement_compiler = HintingCompiler
         event.listen(self._engine, "begin", self._begin)
         # Each thread keeps its connection: a pool's checks take longer than a statement.
         self._mine = threading.local()

@@ -12,7 +12,7 @@ from gooseherd.domain.queueing import Priority, next_rank
 from gooseherd.store.edges import LEASED
 from gooseherd.store.sql.columns import storable
 from gooseherd.store.sql.database import Transaction
-from gooseherd.store.sql.pending import IN_THE_QUEUE
+from gooseherd.store.sql.pending import in_the_queue
 from gooseherd.store.sql.schema import jobs
 
 _ITS: Final = jobs.c.queued_for == bindparam("b_for", type_=jobs.c.queued_for.type)
@@ -21,9 +21,8 @@ _LAST: Final = (
     # The last pending job up to there, whosever it is: only one index has that order. For the requester's
     # greatest rank PostgreSQL reads all they have when it has no statistics, and when it has some, perhaps
     # the whole queue by rank.
-    select(jobs.c.queued_for, jobs.c.priority, jobs.c.rank)
+    in_the_queue(select(jobs.c.queued_for, jobs.c.priority, jobs.c.rank), "jobs_pending_for")
     .where(
-        IN_THE_QUEUE,
         tuple_(jobs.c.queued_for, jobs.c.priority)
         <= tuple_(
             bindparam("b_for", type_=jobs.c.queued_for.type),
