@@ -21,6 +21,7 @@ from gooseherd.processing.density import SUFFIX
 from gooseherd.processing.formats.bam_header import contigs_of_bam
 from gooseherd.processing.formats.targets import Target
 from gooseherd.processing.step_context import QUICKEST, Budget, StepContext, index_of_same_pass, stem
+from gooseherd.processing.tools.kernel import LEAST_MEMORY, PROGRAM, KernelCall, parse_report
 from gooseherd.processing.tools.progress import Watch
 from gooseherd.processing.tools.stages import PipelineFailed, Stage
 
@@ -82,7 +83,7 @@ class TabixIndex:
         index = await asyncio.to_thread(index_of_same_pass, given.path, context.work, (".tbi", ".csi"))
         tools: dict[str, str] = {}
         if index is None:
-            index = await self._by_tabix(context, data)
+            index = await self._made_alone(context, data)
             await context.verify("tabix", data, index)
             tools = await context.versions("tabix")
         given.report(1.0, context.source.stat().st_size, index.stat().st_size)
@@ -93,16 +94,39 @@ class TabixIndex:
             tools=tools,
         )
 
-    async def _by_tabix(self, context: StepContext, data: Path) -> Path:
+    async def _made_alone(self, context: StepContext, data: Path) -> Path:
         try:
             await self._index(context, data, ())
         except PipelineFailed as refused:
             if not any(_WANTS_CSI.search(end.stderr) for end in refused.result.stages):
                 raise
-            await self._index(context, data, ("-C",))
-            return data.with_name(f"{data.name}.csi")
+            csi = data.with_name(f"{data.name}.csi")
+            if context.kernel is None or not await self._csi_by_kernel(context, context.kernel, data, csi):
+                await self._index(context, data, ("-C",))
+            return csi
         index = data.with_name(f"{data.name}.tbi")
         return await _packed_quickly(context, index) if self.budget.level == QUICKEST else index
+
+    async def _csi_by_kernel(self, context: StepContext, kernel: Path, data: Path, csi: Path) -> bool:
+        """Whether the kernel has made it, as in the pass that makes the data.
+
+        A newer tabix (1.21, not 1.16) gives a CSI eight levels instead of six. Then igv.js shifts positions
+        by 38 bits, of which JavaScript takes 6, and looks into other bins.
+        """
+        call = KernelCall(
+            format=self.target.suffix.lower(),
+            source=data,
+            out=context.work / "not written",
+            index=csi,
+            report=context.work / "kept.json",
+            work=context.work,
+            memory_bytes=max(self.budget.sort_memory, LEAST_MEMORY),
+            threads=self.budget.threads,
+            keep=True,
+        )
+        await context.run(Stage(PROGRAM, call.argv(kernel), refusal=call.report))
+        report = parse_report(await asyncio.to_thread(call.report.read_bytes))
+        return report.kept and report.index == "csi"
 
     async def _index(self, context: StepContext, data: Path, options: tuple[str, ...]) -> None:
         watch = Watch(context.source, data, 1, context.given.report, reading=1.0, span=(0.0, 0.9))
