@@ -12,6 +12,7 @@ import pysam
 import pytest
 
 from gooseherd.domain.artifact import Kind
+from gooseherd.domain.bgzf import END_MARKER
 from gooseherd.domain.failures import Reason
 from gooseherd.processing.registry import default_registry
 
@@ -206,9 +207,9 @@ async def test_a_bed_in_blocks_that_ends_between_two_of_them_is_truncated(
     process: Process, tool: Tool
 ) -> None:
     text = b"".join(b"chr1\t%d\t%d\tf%d\n" % (n * 100, n * 100 + 50, n) for n in range(6000))
-    packed = tool("bgzip", "-c", stdin=text)
-    first = struct.unpack_from("<H", packed, 16)[0] + 1
-    made = await process(packed[:first], "bed")
+    # Blocks of bgzip before 1.20 end where they are full; those of newer ones at the end of a line.
+    whole_blocks = tool("bgzip", "-c", stdin=text[:-3]).removesuffix(END_MARKER)
+    made = await process(whole_blocks, "bed")
     assert made.failure is not None
     assert made.failure.reason is Reason.SOURCE_INVALID
     assert "truncated: the end marker is missing" in made.failure.detail
