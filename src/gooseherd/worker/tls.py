@@ -10,10 +10,11 @@ from __future__ import annotations
 import ssl
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Self
+from threading import Event, Lock
+from typing import Any, ClassVar, Final, Self
 
 import wool
 
@@ -129,20 +130,45 @@ class Certificates:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
+class _Material(wool.WorkerCredentials):  # type: ignore[misc]  # wool has no types
+    """What a worker serves with, given to gRPC once.
+
+    gRPC asks for the configuration at each handshake, and puts what it is given in the place of what other
+    handshakes are using just then, without a lock: as often as strangers like, until the process ends by
+    SIGSEGV (1.85; a few seconds of handshakes at a time, no certificate needed). None says that
+    nothing has changed, and nothing is put anywhere.
+    """
+
+    _given: Event = field(default_factory=Event, init=False, repr=False, compare=False)
+    _one_at_a_time: ClassVar = Lock()
+
+    def server_certificate_configuration(self) -> Any:
+        with self._one_at_a_time:
+            if self._given.is_set():
+                return None
+            self._given.set()
+        return super().server_certificate_configuration()
+
+
+@dataclass(slots=True)
 class _Source:
     """Wool calls it for the certificates of the moment; it travels to the worker's child process."""
 
     certificates: Certificates
+    _current: _Material | None = field(default=None, init=False)
 
     def __call__(self) -> wool.WorkerCredentials:
-        current = self.certificates
-        return wool.WorkerCredentials(
-            ca_cert=_read(current.ca),
-            worker_key=_read(current.key),
-            worker_cert=_read(current.cert),
-            mutual=True,
+        files = self.certificates
+        read = _Material(
+            ca_cert=_read(files.ca), worker_key=_read(files.key), worker_cert=_read(files.cert), mutual=True
         )
+        if read != self._current:
+            self._current = read
+        return self._current
+
+    def __reduce__(self) -> tuple[type[_Source], tuple[Certificates]]:
+        return _Source, (self.certificates,)
 
 
 def _is_text(value: str) -> bool:
