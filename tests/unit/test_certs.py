@@ -186,6 +186,25 @@ def test_replaced_files_are_taken_up(folder: Path, monkeypatch: pytest.MonkeyPat
         time.sleep(0.005)
 
 
+def test_grpc_is_given_certificates_when_they_have_changed_and_at_no_other_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gooseherd.worker.tls._FRESH_FOR", timedelta(milliseconds=1))
+    given = Certificates.from_env(named(folder))
+    assert given is not None
+    serving = given.to_serve(reloadable=True)
+    assert serving.credentials.get().server_certificate_configuration() is not None
+    for _ in range(20):
+        time.sleep(0.002)  # they are read again, and are the same
+        assert serving.credentials.get().server_certificate_configuration() is None
+    certs.make_all(folder, renew=True)
+    deadline = time.monotonic() + 20
+    while serving.credentials.get().server_certificate_configuration() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert serving.credentials.get().worker_cert == (folder / "worker.pem").read_bytes()
+
+
 def test_a_key_of_another_certificate_is_refused(folder: Path) -> None:
     with pytest.raises(Misconfigured, match="WORKER_TLS_KEY: not a certificate and its"):
         Certificates.from_env({**named(folder), "WORKER_TLS_KEY": str(folder / "api.key")})

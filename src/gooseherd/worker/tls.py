@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Event, Lock
-from typing import Any, ClassVar, Final, Self
+from threading import Lock
+from typing import Any, Final, Self
 
 import wool
 
@@ -134,20 +134,16 @@ class Certificates:
 class _Material(wool.WorkerCredentials):  # type: ignore[misc]  # wool has no types
     """What a worker serves with, given to gRPC once.
 
-    gRPC asks for the configuration at each handshake, and puts what it is given in the place of what other
-    handshakes are using just then, without a lock: as often as strangers like, until the process ends by
-    SIGSEGV (1.85; a few seconds of handshakes at a time, no certificate needed). None says that
-    nothing has changed, and nothing is put anywhere.
+    gRPC (1.85) asks for a configuration at each handshake, and makes of what it is given, under a lock, what
+    other handshakes are using without that lock: some at a time, by anybody without a certificate, end the
+    process by SIGSEGV. None says that nothing has changed, and nothing is replaced.
     """
 
-    _given: Event = field(default_factory=Event, init=False, repr=False, compare=False)
-    _one_at_a_time: ClassVar = Lock()
+    _to_be_given: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def server_certificate_configuration(self) -> Any:
-        with self._one_at_a_time:
-            if self._given.is_set():
-                return None
-            self._given.set()
+        if not self._to_be_given.acquire(blocking=False):
+            return None
         return super().server_certificate_configuration()
 
 
