@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shlex
 import socket
 import subprocess
 import time
@@ -12,8 +14,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "deploy" / "nginx.conf"
+LOOKUPS = ROOT / "deploy" / "gooseherd-lookups.lua"
+_FOR_LUA = re.compile(r"sed (-e .*) nginx\.conf")
+
+LUA = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
+"""Of Debian's libnginx-mod-http-lua."""
+_ENABLED = Path("/etc/nginx/modules-enabled")
+"""Where Debian says which modules nginx is to load."""
 
 _WHOLE = """
+{modules}
+pcre_jit on;
 worker_processes 1;
 daemon off;
 pid {folder}/nginx.pid;
@@ -50,19 +61,30 @@ def plain(artifacts: Path, port: int) -> str:
     return _PLAIN.format(artifacts=artifacts, port=port)
 
 
-def in_front(service: str, artifacts: Path, port: int, cache: Path, *, log: Path | None = None) -> str:
+def in_front(
+    service: str, artifacts: Path, port: int, cache: Path, *, log: Path | None = None, lua: bool = False
+) -> str:
     """What deploy/nginx.conf has for accel, in front of `service` (host:port). `cache` is for nginx.
 
-    Requests are logged to `log`, or not at all: a line costs nginx as much as some of them.
+    Requests are logged to `log`, or not at all: a line costs nginx as much as some of them. With `lua` what
+    the file says is done to it.
     """
     text, _, _ = CONFIGURATION.read_text().partition("# For ARTIFACT_DELIVERY=redirect")
+    folders = {"/var/cache/gooseherd-nginx": str(cache)}
+    if lua:
+        found = _FOR_LUA.search(text)
+        assert found is not None, "deploy/nginx.conf does not say what to do for Lua"
+        text = subprocess.run(
+            ["sed", *shlex.split(found[1])], input=text, capture_output=True, text=True, check=True
+        ).stdout
+        folders = {"/etc/nginx/gooseherd-lookups.lua": str(LOOKUPS)}
     return _replaced(
         text,
         {
             "127.0.0.1:8080": service,
             "listen 80;": f"listen 127.0.0.1:{port};",
             "/var/lib/gooseherd/artifacts/": f"{artifacts}/",
-            "/var/cache/gooseherd-nginx": str(cache),
+            **folders,
             **_logged(log),
         },
     )
@@ -73,7 +95,7 @@ def second_hop(artifacts: Path, port: int, secret: str, *, log: Path | None = No
     _, _, text = CONFIGURATION.read_text().partition("# For ARTIFACT_DELIVERY=redirect")
     lines = [line.removeprefix("#").removeprefix(" ") for line in text.splitlines()]
     return _replaced(
-        "\n".join(lines[lines.index("server {") :]),
+        "\n".join(lines[lines.index("map $http_range $gooseherd_short {") :]),
         {
             "listen 80;": f"listen 127.0.0.1:{port};",
             "/var/lib/gooseherd/artifacts": str(artifacts),
@@ -105,7 +127,9 @@ def running(folder: Path, servers: Sequence[str], port: int) -> Iterator[int]:
     config = folder / "nginx.conf"
     # Run by root its worker would give its rights up, and not come into folders that are its user's alone.
     user = "user root;\n" if os.geteuid() == 0 else ""
-    config.write_text(user + _WHOLE.format(folder=folder, servers="\n".join(servers)))
+    text = "\n".join(servers)
+    modules = f"include {_ENABLED}/*.conf;" if "_by_lua_" in text else ""
+    config.write_text(user + _WHOLE.format(modules=modules, folder=folder, servers=text))
     command = ["nginx", "-c", str(config), "-e", str(folder / "error.log")]
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:

@@ -1,11 +1,14 @@
 """What delivering a byte range costs, beside nginx and beside the least that an ASGI server can do.
 
-    ./dev bench delivery [--seconds S] [--sizes 4096,65536,1048576] [--connections 1,16,64] [--servers a,b]
+    ./dev bench delivery [--seconds S] [--rounds N] [--sizes 4096,65536,1048576] [--connections 1,16,64]
+                         [--servers a,b] [--client wrk|discarding] [--no-slow]
 
 Needs nginx and wrk. The real service on SQLite, its artifacts published before; random single ranges of
-200 MB in page cache over kept-alive connections. All servers share one core, wrk has another; in every cell
-(a size, a number of connections) they are asked one after the other, so a ratio compares what was measured
-in the same moments. Servers:
+200 MB in page cache over kept-alive connections. All servers share one core, the client has another. In
+every cell (a size, a number of connections) they are asked one after the other, in rounds. A row has the
+medians, of a ratio that of each round's, which compares what was measured in the same moments. The client is
+wrk; from 512 KiB a range it is one that does not copy what comes (_discarding_client.py), because wrk's core
+would be the bound (--client says which it is). Servers:
 
     nginx      the artifacts' folder, sendfile
     bare       uvicorn and one pread (_bare_room.py)
@@ -14,6 +17,7 @@ in the same moments. Servers:
     hop2       nginx where ARTIFACT_DELIVERY=redirect with ARTIFACT_REDIRECT_URL and a secret leads
     redirect   the first hop, not followed: what a client pays once in some minutes
     accel      nginx in front, which asks the service and sends the file (deploy/nginx.conf)
+    accel_lua  the same with Lua, where libnginx-mod-http-lua is installed
 
 One row a cell and server; then the memory that 100 clients cost who read 10 GB and stop. Prints JSON; exit
 code 1 when an aim is missed.
@@ -31,6 +35,7 @@ import re
 import resource
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -52,15 +57,18 @@ from gooseherd.trial.private_service import running_service
 from gooseherd.wiring.artifacts import make_registry
 
 ROOT = Path(__file__).resolve().parents[1]
-SERVERS = ("nginx", "bare", "proxy", "artifacts", "hop2", "redirect", "accel")
+SERVERS = ("nginx", "bare", "proxy", "artifacts", "hop2", "redirect", "accel", "accel_lua")
 FILE_BYTES = 200 * 10**6
 LARGE_BYTES = 10 * 10**9
+DISCARDED_FROM = 1 << 19
+"""Bytes of a range from which copying them costs a client more than sending them costs the service."""
 SLOW_READERS = 100
 SECRET = "of-this-run"
 AIMS = {
     "proxy": ("ratio_bare", 0.75),
     "hop2": ("ratio_nginx", 0.9),
     "accel": ("ratio_nginx", 0.9),
+    "accel_lua": ("ratio_nginx", 0.9),
 }
 P99_TIMES = 3.0
 """Of the server that its aim compares with."""
@@ -162,7 +170,10 @@ def program(command: Sequence[str | Path], port: int) -> Iterator[int]:
 
 def with_children(pid: int) -> tuple[int, ...]:
     """nginx works in a child. Another one, which looks through its cache, ends after a minute."""
-    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    end = time.monotonic() + 20
+    while not (children := [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]):
+        assert time.monotonic() < end, "nginx has no worker"
+        time.sleep(0.01)  # it listens before it has one
     return (pid, *(one for one in children if b"loader" not in Path(f"/proc/{one}/cmdline").read_bytes()))
 
 
@@ -192,25 +203,51 @@ def memory_mib(processes: Sequence[int]) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def ask(server: Server, size: int, connections: int, seconds: int, script: Path, core: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Client:
+    """Who asks: wrk by that script, or one that does not copy what comes; on that core, for so long."""
+
+    name: str | None
+    script: Path
+    core: int
+    seconds: int
+
+    def name_for(self, size: int) -> str:
+        return self.name or ("discarding" if size >= DISCARDED_FROM else "wrk")
+
+    def command(self, url: str, size: int, connections: int) -> list[str]:
+        if self.name_for(size) == "wrk":
+            return ["wrk", "-t1", f"-c{connections}", f"-d{self.seconds}s", "-s", str(self.script), url]
+        command = [sys.executable, str(ROOT / "benchmarks/_discarding_client.py"), url]
+        options = {
+            "connections": connections,
+            "seconds": self.seconds,
+            "range-bytes": size,
+            "file-bytes": FILE_BYTES,
+        }
+        return [*command, *(f"--{name}={value}" for name, value in options.items())]
+
+
+def ask(server: Server, size: int, connections: int, client: Client) -> dict[str, Any]:
     """One cell for one server."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), server.url]
+    command = client.command(server.url, size, connections)
     environ = {**os.environ, "FILE_BYTES": str(FILE_BYTES), "RANGE_BYTES": str(size)}
     before, memory = cpu_seconds(server.processes), memory_mib(server.processes)
-    client_before = client_seconds()
-    with on_core(core):
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
-    client = client_seconds() - client_before
+    clients_before = client_seconds()
+    with on_core(client.core):
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environ)
+    by_client = client_seconds() - clients_before
     found = json.loads(done.stdout.strip().splitlines()[-1])
     assert found["requests"], done.stdout
     assert not found["errors"], done.stdout
     return {
+        "client": client.name_for(size),
         "requests_s": round(found["requests"] / found["us"] * 1e6),
         "p50_ms": round(found["p50"] / 1000, 3),
         "p99_ms": round(found["p99"] / 1000, 3),
         "cpu_us": round((cpu_seconds(server.processes) - before) / found["requests"] * 1e6, 1),
         # Where it is nearly 1 and the server's is not, the row says what the client can take.
-        "client_core": round(client / found["us"] * 1e6, 2),
+        "client_core": round(by_client / found["us"] * 1e6, 2),
         "server_core": round((cpu_seconds(server.processes) - before) / found["us"] * 1e6, 2),
         "memory_mib": round(memory_mib(server.processes), 1),
         "memory_more_bytes": max(
@@ -289,13 +326,13 @@ def servers(
         stack.enter_context(on_core(core))
         port, hop_port, front_port = (_nginx.free_port() for _ in range(3))
         sites = [_nginx.plain(artifacts, port), _nginx.second_hop(artifacts, hop_port, SECRET)]
-        accel_pid = 0
-        if "accel" in wanted:
+        behind, accel_pid = "", 0
+        if {"accel", "accel_lua"} & {*wanted}:
             # Without a limit of bytes, for which nginx would have to ask for each range.
             accel, accel_pid = service(stack, "accel", ARTIFACT_DELIVERY="accel", API_TRUSTED_PROXIES="1")
-            sites.append(
-                _nginx.in_front(accel.removeprefix("http://"), artifacts, front_port, folder / "lookups")
-            )
+            behind = accel.removeprefix("http://")
+        if "accel" in wanted:
+            sites.append(_nginx.in_front(behind, artifacts, front_port, folder / "lookups"))
         pid = stack.enter_context(_nginx.running(folder / "nginx", sites, port))
         processes = with_children(pid)
         found["nginx"] = Server(f"http://127.0.0.1:{port}/{part.key}", processes)
@@ -330,6 +367,13 @@ def servers(
             where = f"http://127.0.0.1:{front_port}/files/bench/reads/reads.bam"
             found["accel"] = Server(where, (*processes, accel_pid))
             large_at["accel"] = "/files/bench/large/reads.bam"
+        if "accel_lua" in wanted and _nginx.LUA.exists():
+            port = _nginx.free_port()
+            site = _nginx.in_front(behind, artifacts, port, folder / "none", lua=True)
+            pid = stack.enter_context(_nginx.running(folder / "nginx-lua", [site], port))
+            where = f"http://127.0.0.1:{port}/files/bench/reads/reads.bam"
+            found["accel_lua"] = Server(where, (*with_children(pid), accel_pid))
+            large_at["accel_lua"] = "/files/bench/large/reads.bam"
         yield found, large_at
 
 
@@ -337,25 +381,37 @@ def rows(
     found: dict[str, Server],
     sizes: Sequence[int],
     connections: Sequence[int],
-    seconds: int,
-    script: Path,
-    core: int,
+    client: Client,
+    rounds: int,
 ) -> Iterator[dict[str, Any]]:
     for size in sizes:
         for count in connections:
-            cell: dict[str, dict[str, Any]] = {}
-            for name, server in found.items():
-                # So that wrk's are not the first for a while, for which all its connections wait.
-                check(server, 307 if name == "redirect" else 206)
-                cell[name] = ask(server, size, count, seconds, script, core)
-            for name, row in cell.items():
+            cell: dict[str, list[dict[str, Any]]] = {name: [] for name in found}
+            for _ in range(rounds):
+                for name, server in found.items():
+                    # So that the client's are not the first for a while, for which all its connections wait.
+                    check(server, 307 if name == "redirect" else 206)
+                    cell[name].append(ask(server, size, count, client))
+            for name, asked in cell.items():
                 ratios = {
-                    f"ratio_{base}": round(row["requests_s"] / cell[base]["requests_s"], 3)
-                    if base in cell
-                    else None
+                    f"ratio_{base}": _ratio(asked, cell[base]) if base in cell else None
                     for base in ("nginx", "bare")
                 }
-                yield {"server": name, "bytes": size, "connections": count, **row, **ratios}
+                yield {"server": name, "bytes": size, "connections": count, **_medians(asked), **ratios}
+
+
+def _medians(asked: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        name: value if isinstance(value, str) else round(statistics.median(row[name] for row in asked), 3)
+        for name, value in asked[0].items()
+    }
+
+
+def _ratio(asked: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]]) -> float:
+    """The median of the rounds' ratios."""
+    pairs = zip(asked, base, strict=True)
+    ratios: list[float] = [row["requests_s"] / other["requests_s"] for row, other in pairs]
+    return round(statistics.median(ratios), 3)
 
 
 def missed(report: Sequence[dict[str, Any]], slow: dict[str, Any]) -> list[str]:
@@ -388,10 +444,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=int, default=2, help="of a server in a cell (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=int, default=1, help="of a server in a round (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="in a cell (default: %(default)s)")
     parser.add_argument("--sizes", type=numbers, default=[4096, 65536, 1 << 20], help="bytes of a range")
     parser.add_argument("--connections", type=numbers, default=[1, 16, 64])
     parser.add_argument("--servers", default=",".join(SERVERS))
+    parser.add_argument("--client", choices=["wrk", "discarding"], help="of all cells (default: by the size)")
     parser.add_argument("--no-slow", action="store_true", help="without the slow readers")
     options = parser.parse_args()
     lacking = [name for name in ("nginx", "wrk") if shutil.which(name) is None]
@@ -422,9 +482,10 @@ def main() -> int:
             found = {name: server for name, server in all_found.items() if name in wanted}
             for each, server in found.items():
                 check(server, 307 if each == "redirect" else 206)
-            if "accel" in found:
-                check_accel(found["accel"])
-            for row in rows(found, options.sizes, options.connections, options.seconds, script, client_core):
+            for each in {"accel", "accel_lua"} & {*found}:
+                check_accel(found[each])
+            client = Client(options.client, script, client_core, options.seconds)
+            for row in rows(found, options.sizes, options.connections, client, options.rounds):
                 report.append(row)  # noqa: PERF402 - it is looked at while it grows
             for each, path in large_at.items():
                 if each in found and not options.no_slow:

@@ -88,8 +88,16 @@ def nginx(needs: Needs) -> Any:
     return load_benchmark("_nginx")
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["stock", "lua"])
+def lua(request: pytest.FixtureRequest, nginx: Any, needs: Needs) -> bool:
+    """Where nginx keeps what it was told: in its cache, or in Lua's memory."""
+    if request.param and not nginx.LUA.exists():
+        needs.missing(f"{nginx.LUA} (libnginx-mod-http-lua)")
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
-def site(start: Any, nginx: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(start: Any, nginx: Any, tmp_path_factory: pytest.TempPathFactory, *, lua: bool) -> Iterator[Site]:
     folder: Path = tmp_path_factory.mktemp("accel")
     artifacts = folder / "artifacts"
     service = start(ARTIFACT_DELIVERY="accel", SYNC_DATA_DIR=artifacts, API_TRUSTED_PROXIES=1)
@@ -98,7 +106,8 @@ def site(start: Any, nginx: Any, tmp_path_factory: pytest.TempPathFactory) -> It
     behind = f"{service.url.host}:{service.url.port}"
     own = folder / "nginx"
     log = own / "requests.log"
-    with nginx.running(own, [nginx.in_front(behind, artifacts, port, own / "lookups", log=log)], port):
+    front = nginx.in_front(behind, artifacts, port, own / "lookups", log=log, lua=lua)
+    with nginx.running(own, [front], port):
         yield Site(service, f"http://127.0.0.1:{port}", path, regions, log, own)
 
 
