@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+import re
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -43,6 +45,7 @@ class Site:
     """Of nginx's requests."""
     folder: Path
     """Where nginx has all its files."""
+    artifacts: Path
 
     def get(self, path: str | None = None, **headers: str) -> httpx.Response:
         return httpx.get(self.url + (path or self.path), headers=headers, trust_env=False)
@@ -108,7 +111,7 @@ def site(start: Any, nginx: Any, tmp_path_factory: pytest.TempPathFactory, *, lu
     log = own / "requests.log"
     front = nginx.in_front(behind, artifacts, port, own / "lookups", log=log, lua=lua)
     with nginx.running(own, [front], port):
-        yield Site(service, f"http://127.0.0.1:{port}", path, regions, log, own)
+        yield Site(service, f"http://127.0.0.1:{port}", path, regions, log, own, artifacts)
 
 
 @pytest.mark.parametrize("which", ["path", "regions"])
@@ -174,6 +177,28 @@ def test_nginx_asks_once_in_a_while_and_sends_the_ranges_by_itself(site: Site) -
     assert site.requests_of_files() - before < 100
     head = httpx.head(site.url + site.regions, trust_env=False)
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(whole)))
+
+
+def test_nginx_sends_the_ranges_of_clients_that_speak_http_2_by_itself(
+    site: Site, nginx: Any, needs: Needs, tmp_path: Path, *, lua: bool
+) -> None:
+    (curl,) = needs("curl")
+    behind, port = f"{site.service.url.host}:{site.service.url.port}", nginx.free_port()
+    front = nginx.in_front(behind, site.artifacts, port, tmp_path / "lookups", lua=lua)
+    front = front.replace(f"listen 127.0.0.1:{port};", f"listen 127.0.0.1:{port} http2;")
+    command = [str(curl), "-sS", "--http2-prior-knowledge", "-i", "-r", "100-199"]
+    whole, heads = site.direct(site.regions).content, []
+    with nginx.running(tmp_path / "nginx", [front], port):
+        for _ in range(4):  # found, remembered, looked up
+            got = subprocess.run(
+                [*command, f"http://127.0.0.1:{port}{site.regions}"], capture_output=True, check=True
+            )
+            head, _, body = got.stdout.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/2 206")
+            assert body == whole[100:200]
+            heads.append(head)
+    by_nginx = rb"(?im)^x-request-id: \d+-\d+-\d+\.\d{3}\r?$"
+    assert re.search(by_nginx, heads[-1]), "the service has sent it"
 
 
 def test_an_immutable_address_is_looked_up_with_its_own_lifetime(site: Site) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -106,7 +105,6 @@ def front(needs: Needs, tmp_path: Path, *, lua: bool) -> Callable[[Answer], Any]
     return run
 
 
-@pytest.mark.parametrize("lua", [False], indirect=True)
 def test_nobody_waits_while_nginx_asks_again(front: Any) -> None:
     """Else all connections wait, and ask, at the same moment. Tried again where this machine was too slow."""
     free = threading.Event()
@@ -135,43 +133,6 @@ def test_nobody_waits_while_nginx_asks_again(front: Any) -> None:
             time.sleep(USED_SECONDS)  # the next round begins with an answer that is kept
             site.get()
         assert unanswered
-
-
-@pytest.mark.parametrize("lua", [True], indirect=True)
-def test_with_lua_one_waits_while_nginx_asks_again_and_the_others_do_not(front: Any) -> None:
-    """Tried again where this machine was too slow."""
-    free, waiting = threading.Event(), threading.Event()
-    unanswered = False
-
-    def answer(number: int) -> str:
-        if number:
-            waiting.set()
-            free.wait(5)
-            waiting.clear()
-        return MOMENT
-
-    with front(answer) as site, ThreadPoolExecutor(1) as other:
-        for _ in range(10):
-            assert site.get().text == "byte"
-            free.clear()
-            asker = other.submit(ask_until, free, site)
-            assert waiting.wait(20)
-            got, unanswered = site.get(), waiting.is_set()
-            free.set()
-            assert asker.result() == got.text == "byte"
-            if unanswered:
-                break
-            time.sleep(USED_SECONDS)  # the next round begins with an answer that is kept
-        assert unanswered
-
-
-def ask_until(free: threading.Event, site: Front) -> str:
-    """The last body, which had to wait."""
-    body = ""
-    while not free.is_set():
-        body = site.get().text
-        time.sleep(0.02)
-    return body
 
 
 def test_an_answer_is_used_for_three_seconds_at_most(front: Any) -> None:
