@@ -4,8 +4,7 @@
 -- No credential is in it. The service is asked on connections of this file, because subrequests of Lua are not
 -- for clients that speak HTTP/2.
 
-local HOST, PORT = (...):match("^(.*):(%d+)$") -- nothing where it is unix:/path
-local SERVICE = HOST and { HOST, tonumber(PORT) } or { ... }
+local HOST, PORT = (...):match("^(.*):(%d+)$")
 local KEPT = "max-age=1, stale-while-revalidate=1"
 local ASKED_AGAIN_AFTER, USED_FOR = 1, 2 -- seconds
 local FILES = 1000
@@ -35,7 +34,7 @@ local function answer(host, address)
     for _ = 1, 2 do -- a connection that was idle may have been closed by the service
         local connection = ngx.socket.tcp()
         connection:settimeouts(CONNECT_MS, SEND_MS, READ_MS)
-        if not connection:connect(unpack(SERVICE)) then
+        if not connection:connect(HOST, tonumber(PORT)) then
             return nil
         end
         local reused = connection:getreusedtimes() > 0

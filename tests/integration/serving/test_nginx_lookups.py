@@ -56,7 +56,7 @@ def front(needs: Needs, tmp_path: Path, *, lua: bool) -> Callable[[Answer], Any]
     nginx = load_benchmark("_nginx")
 
     @contextmanager
-    def run(answer: Answer) -> Iterator[Front]:
+    def run(answer: Answer, *, closes: bool = False) -> Iterator[Front]:
         asked, numbers = threading.Event(), iter(range(10**6))
 
         class Service(BaseHTTPRequestHandler):
@@ -75,6 +75,7 @@ def front(needs: Needs, tmp_path: Path, *, lua: bool) -> Callable[[Answer], Any]
                 for name, value in fields.items():
                     self.send_header(name, value)
                 self.end_headers()
+                self.close_connection = self.close_connection or closes  # which it has not said before
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -153,3 +154,18 @@ def test_an_answer_that_is_to_be_used_for_longer_is_not_kept(front: Any, said: s
             site.asked.clear()
             assert site.get().status_code == 206
             assert site.asked.is_set()
+
+
+def test_a_service_that_closes_idle_connections_is_asked_on_others(front: Any) -> None:
+    answers = []
+
+    def answer(number: int) -> str:
+        answers.append(number)
+        return MOMENT
+
+    with front(answer, closes=True) as site:
+        end = time.monotonic() + 2 * USED_SECONDS
+        while time.monotonic() < end:
+            assert site.get().text == "byte"
+            time.sleep(0.05)
+    assert len(answers) > 1
