@@ -39,5 +39,5 @@ def test_nothing_else_counts_as_short(value: str) -> None:
     assert not SHORT.match(value)
 
 
-def test_a_long_value_is_read_once() -> None:
+def test_a_long_value_counts_as_no_short_range() -> None:
     assert not SHORT.match("bytes=" + "1" * 100_000)
