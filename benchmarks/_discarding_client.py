@@ -23,8 +23,8 @@ import urllib.parse
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _HEAD_BYTES = 1 << 14
-_DISCARDED_BYTES = 1 << 20
-"""At most in one call. Nothing is written into the buffer."""
+_NOTHING = bytearray(1 << 20)
+"""For so many bytes at most in one call. Nothing is written into it."""
 
 
 class Connection:
@@ -39,7 +39,6 @@ class Connection:
         self._request = f"GET {target} HTTP/1.1\r\nHost: {address.netloc}\r\nRange: bytes=%d-%d\r\n\r\n"
         self._range_bytes = range_bytes
         self._last_start = file_bytes - range_bytes
-        self._nothing = bytearray(_DISCARDED_BYTES)
         self._head = b""
         self._left: int | None = None
         self._since = 0.0
@@ -57,8 +56,8 @@ class Connection:
                 if self._left is None:
                     self._read_head()
                 else:
-                    count = min(self._left, _DISCARDED_BYTES)
-                    read = self.socket.recv_into(self._nothing, count, socket.MSG_TRUNC)
+                    count = min(self._left, len(_NOTHING))
+                    read = self.socket.recv_into(_NOTHING, count, socket.MSG_TRUNC)
                     assert read, "the server has closed the connection within a response"
                     self._left -= read
             except BlockingIOError:
